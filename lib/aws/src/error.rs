@@ -1,0 +1,105 @@
+//! SDK errors become meaning here, and only here.
+
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+
+/// What a failed call means for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// May go through when tried again: timeouts, connection errors, 5xx.
+    Transient,
+    /// Slow down.
+    Throttled,
+    /// The object is not there.
+    NotFound,
+    /// It is there already, or changed meanwhile.
+    Conflict,
+    /// Our role may not.
+    Denied,
+    /// AWS has no room now.
+    Capacity,
+    /// The same call can never succeed.
+    Permanent,
+}
+
+impl Class {
+    /// For metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Denied => "denied",
+            Self::Capacity => "capacity",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// A failed call: what we wanted of which object, what it means, AWS's own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {object}: {message}")]
+pub struct AwsError {
+    /// Bare verb phrase, such as `create queue`.
+    pub operation: &'static str,
+    /// Name, URL or ARN.
+    pub object: String,
+    /// What it means.
+    pub class: Class,
+    /// AWS's code and message.
+    pub message: String,
+}
+
+impl AwsError {
+    /// Classifies an SDK error.
+    pub fn new<E, R>(operation: &'static str, object: impl Into<String>, error: &SdkError<E, R>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug,
+    {
+        let (class, message) = match error {
+            SdkError::ServiceError(service) => {
+                let (code, text) = (service.err().code().unwrap_or("Unknown"), service.err().message().unwrap_or(""));
+                (classify(code), format!("{code}: {text}"))
+            }
+            SdkError::ConstructionFailure(_) => (Class::Permanent, "the request could not be built".into()),
+            SdkError::TimeoutError(_) => (Class::Transient, "timed out".into()),
+            SdkError::DispatchFailure(failure) => (Class::Transient, format!("no connection: {failure:?}")),
+            _ => (Class::Transient, "no readable answer".into()),
+        };
+        Self { operation, object: object.into(), class, message }
+    }
+}
+
+fn classify(code: &str) -> Class {
+    let code = code.rsplit(['.', '#']).next().unwrap_or(code);
+    match code {
+        "RequestThrottled" | "OverLimit" => Class::Throttled,
+        c if c.contains("Throttl") || c.contains("TooManyRequests") || c == "SlowDown" => Class::Throttled,
+        "RESOURCE_NOT_FOUND" | "NoSuchKey" | "NoSuchBucket" | "NoSuchEntity" | "NonExistentQueue" | "QueueDoesNotExist" => Class::NotFound,
+        c if c.contains("NotFound") || c.ends_with("DoesNotExist") => Class::NotFound,
+        "PreconditionFailed" | "ConditionalRequestConflict" | "QueueNameExists" | "QueueDeletedRecently" => Class::Conflict,
+        c if c.contains("AlreadyExists") || c.contains("ResourceExists") || c.contains("Conflict") => Class::Conflict,
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "InvalidClientTokenId" | "ExpiredToken"
+        | "SignatureDoesNotMatch" | "ExpiredTokenException" | "InvalidAccessKeyId" => Class::Denied,
+        c if c.contains("Capacity") || c.contains("LimitExceeded") => Class::Capacity,
+        "InternalError" | "InternalFailure" | "ServiceUnavailable" | "ServerException" | "RequestTimeout" => Class::Transient,
+        _ => Class::Permanent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_both_protocols_mean_the_same() {
+        assert_eq!(classify("AWS.SimpleQueueService.NonExistentQueue"), Class::NotFound);
+        assert_eq!(classify("com.amazonaws.sqs#QueueDoesNotExist"), Class::NotFound);
+        assert_eq!(classify("ThrottlingException"), Class::Throttled);
+        assert_eq!(classify("PreconditionFailed"), Class::Conflict);
+        assert_eq!(classify("AccessDenied"), Class::Denied);
+        assert_eq!(classify("InvalidParameterException"), Class::Permanent);
+    }
+}
