@@ -1,1 +1,25 @@
+//! All SQL of Dagwright's state database.
+//!
+//! **What is stored:** what the controller wants (pools, RPC pools, datasets, jobs, wants: [`desired`]), what the
+//! dispatcher does about it (tasks, leases, attempts, outbox), and what came of it (versions, partitions and their
+//! objects, events). **What is not:** blocks and rows, which lie in S3, and anything that the controller can read back from
+//! Kubernetes or AWS.
+//!
+//! **Why Postgres:** a lease, a fence and a pointer swap have to be one transaction; nothing else here needs more.
+//!
+//! **Hot queries:** [`claim`] and [`renew`] (every few seconds per worker), [`complete`] (once a task), the outbox window
+//! ([`outbox`]). Each has a partial index made for it in `migrations/0004_tasks.sql`.
+//!
+//! Functions take a `&mut PgConnection`; the caller owns the transaction. Each transition is one statement with its precondition in
+//! the WHERE clause; what a row becomes is decided by `dagwright_core::task`. A missing row is `Ok(None)`.
+#![warn(missing_docs)]
 
+pub mod catalog;
+mod connect;
+mod error;
+mod migrate;
+mod rows;
+
+pub use connect::{connect, listen};
+pub use error::{Error, Result};
+pub use migrate::migrate;
