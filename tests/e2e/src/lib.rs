@@ -1,0 +1,14 @@
+//! What the end-to-end tests share: the stack as a user has it, and checks that trust none of the product's own code.
+//!
+//! The stack is started by `dagwright up` when it does not run yet and stays up, so that a test can be repeated in seconds;
+//! `./dev test` takes it down at the end. Scenarios break things that all of them use, so they run one at a time.
+
+pub mod checker;
+pub mod manifests;
+pub mod node;
+pub mod processes;
+pub mod stack;
+pub mod wait;
+
+pub use stack::World;
+pub use wait::{wait_for, wait_for_within};
