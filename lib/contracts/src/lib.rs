@@ -4,6 +4,7 @@
 //! does not know, so that a newer client can talk to an older one during a roll-out.
 #![warn(missing_docs)]
 
+pub mod endpoints;
 pub mod gateway;
 pub mod message;
 pub mod problem;

@@ -23,3 +23,43 @@ pub fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then(|| token.trim())
 }
+
+/// A bearer token in memory: it is never printed, and it compares by hash, so that time tells nothing of it.
+#[derive(Clone)]
+pub struct BearerToken(String);
+
+/// A token that is empty or holds what an HTTP header cannot carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token must be 8 or more visible ASCII characters without spaces")]
+pub struct BadToken;
+
+impl std::str::FromStr for BearerToken {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        let token = token.trim();
+        (token.len() >= 8 && token.bytes().all(|b| b.is_ascii_graphic()))
+            .then(|| Self(token.to_owned()))
+            .ok_or(BadToken)
+    }
+}
+
+impl BearerToken {
+    /// The token itself, for the `Authorization` header.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is compared and stored.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        token_hash(&self.0)
+    }
+}
+
+impl std::fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BearerToken(…)")
+    }
+}
