@@ -1,0 +1,203 @@
+//! The roles of the local stack and what each may do. `terraform/` declares the same for production.
+
+use serde_json::{Value, json};
+
+use super::ACCOUNT;
+
+/// Names that the policies are about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) region: &'a str,
+    pub(super) stack: &'a str,
+    pub(super) bucket: &'a str,
+    pub(super) cluster: &'a str,
+    pub(super) log_group: &'a str,
+}
+
+/// A role: its short name, who may assume it, what it may do.
+#[derive(Debug)]
+pub(super) struct RoleSpec {
+    pub(super) key: &'static str,
+    pub(super) trust: Value,
+    pub(super) policy: Value,
+}
+
+/// The dispatcher assumes it for a task, narrowed by a session policy to the task's own keys.
+pub(super) const DATA: &str = "data";
+
+impl Scope<'_> {
+    pub(super) fn role_name(&self, key: &str) -> String {
+        format!("dagwright-{}-{key}", self.stack)
+    }
+
+    pub(super) fn role_arn(&self, key: &str) -> String {
+        format!("arn:aws:iam::{ACCOUNT}:role/{}", self.role_name(key))
+    }
+
+    /// Every role, each after the roles that it names.
+    pub(super) fn roles(&self) -> Vec<RoleSpec> {
+        let pods = json!({ "Service": "pods.eks.amazonaws.com" });
+        let tasks = json!({ "Service": "ecs-tasks.amazonaws.com" });
+        let role = |key, principal: &Value, statements: Vec<Value>| RoleSpec {
+            key,
+            trust: document(&[
+                json!({ "Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole" }),
+            ]),
+            policy: document(&statements),
+        };
+        let dispatcher = json!({ "AWS": self.role_arn("dispatcher") });
+        vec![
+            role("controller", &pods, self.controller()),
+            role("dispatcher", &pods, self.dispatcher()),
+            role("query", &tasks, vec![allow(&["s3:GetObject"], &self.objects())]),
+            role("rpc", &tasks, vec![allow(&["secretsmanager:GetSecretValue"], &self.secrets())]),
+            role("worker-task", &tasks, vec![allow(&WORKER_SQS, &self.queues())]),
+            role("worker-execution", &tasks, self.execution()),
+            role(DATA, &dispatcher, vec![allow(&["s3:GetObject", "s3:PutObject"], &self.objects())]),
+        ]
+    }
+
+    fn controller(&self) -> Vec<Value> {
+        let any = ["*".to_owned()];
+        let pass = [self.role_arn("worker-task"), self.role_arn("worker-execution")];
+        vec![
+            allow(&CONTROLLER_SQS, &self.queues()),
+            // ECS knows no resource for these, and a task definition's revision is in its ARN.
+            allow(&CONTROLLER_ECS_ANY, &any),
+            allow(&CONTROLLER_ECS, &self.services()),
+            allow(&["iam:PassRole"], &pass),
+            allow(&CONTROLLER_SECRETS, &self.secrets()),
+        ]
+    }
+
+    fn dispatcher(&self) -> Vec<Value> {
+        let bucket = [format!("arn:aws:s3:::{}", self.bucket)];
+        let pass = [self.role_arn("worker-task"), self.role_arn("worker-execution")];
+        let mut run = self.services();
+        run.push(format!("arn:aws:ecs:{}:{ACCOUNT}:task-definition/dw-*", self.region));
+        vec![
+            allow(&["sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"], &self.queues()),
+            allow(&["sqs:ReceiveMessage", "sqs:DeleteMessage"], &[self.queue("dw-*-dlq")]),
+            allow(&DISPATCHER_ECS, &run),
+            allow(&["iam:PassRole"], &pass),
+            allow(&["sts:AssumeRole"], &[self.role_arn(DATA)]),
+            allow(&DISPATCHER_OBJECTS, &self.objects()),
+            allow(&["s3:ListBucket"], &bucket),
+        ]
+    }
+
+    fn execution(&self) -> Vec<Value> {
+        let log_group = format!("arn:aws:logs:{}:{ACCOUNT}:log-group:{}:*", self.region, self.log_group);
+        vec![
+            allow(&["secretsmanager:GetSecretValue"], &self.secrets()),
+            allow(&["logs:CreateLogStream", "logs:PutLogEvents"], &[log_group]),
+        ]
+    }
+
+    fn queue(&self, name: &str) -> String {
+        format!("arn:aws:sqs:{}:{ACCOUNT}:{name}", self.region)
+    }
+
+    fn queues(&self) -> Vec<String> {
+        vec![self.queue("dw-*")]
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        vec![format!("arn:aws:secretsmanager:{}:{ACCOUNT}:secret:dagwright/*", self.region)]
+    }
+
+    fn objects(&self) -> Vec<String> {
+        vec![format!("arn:aws:s3:::{}/*", self.bucket)]
+    }
+
+    fn services(&self) -> Vec<String> {
+        let within = |kind: &str, name: &str| format!("arn:aws:ecs:{}:{ACCOUNT}:{kind}/{name}", self.region);
+        vec![
+            within("cluster", self.cluster),
+            within("service", &format!("{}/*", self.cluster)),
+            within("task", &format!("{}/*", self.cluster)),
+        ]
+    }
+}
+
+const WORKER_SQS: [&str; 4] =
+    ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"];
+
+const CONTROLLER_SQS: [&str; 8] = [
+    "sqs:CreateQueue",
+    "sqs:DeleteQueue",
+    "sqs:GetQueueUrl",
+    "sqs:GetQueueAttributes",
+    "sqs:SetQueueAttributes",
+    "sqs:TagQueue",
+    "sqs:UntagQueue",
+    "sqs:ListQueueTags",
+];
+
+const CONTROLLER_ECS_ANY: [&str; 8] = [
+    "sqs:ListQueues",
+    "ecs:RegisterTaskDefinition",
+    "ecs:DeregisterTaskDefinition",
+    "ecs:DescribeTaskDefinition",
+    "ecs:ListTaskDefinitions",
+    "ecs:TagResource",
+    "ecs:UntagResource",
+    "ecs:ListTagsForResource",
+];
+
+const CONTROLLER_ECS: [&str; 9] = [
+    "ecs:CreateService",
+    "ecs:UpdateService",
+    "ecs:DeleteService",
+    "ecs:DescribeServices",
+    "ecs:ListServices",
+    "ecs:DescribeClusters",
+    "ecs:DescribeTasks",
+    "ecs:ListTasks",
+    "ecs:StopTask",
+];
+
+const CONTROLLER_SECRETS: [&str; 7] = [
+    "secretsmanager:CreateSecret",
+    "secretsmanager:PutSecretValue",
+    "secretsmanager:GetSecretValue",
+    "secretsmanager:UpdateSecret",
+    "secretsmanager:DeleteSecret",
+    "secretsmanager:DescribeSecret",
+    "secretsmanager:TagResource",
+];
+
+const DISPATCHER_ECS: [&str; 5] =
+    ["ecs:UpdateService", "ecs:DescribeServices", "ecs:RunTask", "ecs:ListTasks", "ecs:DescribeTasks"];
+
+/// Delete is the sweeper's; a HEAD is a GetObject to IAM.
+const DISPATCHER_OBJECTS: [&str; 3] = ["s3:GetObject", "s3:GetObjectAttributes", "s3:DeleteObject"];
+
+fn document(statements: &[Value]) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+fn allow(actions: &[&str], resources: &[String]) -> Value {
+    json!({ "Effect": "Allow", "Action": actions, "Resource": resources })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_role_holds_a_wildcard_action_or_another_stacks_bucket() {
+        let scope = Scope {
+            region: "us-east-1",
+            stack: "s",
+            bucket: "dagwright-data-s",
+            cluster: "c",
+            log_group: "g",
+        };
+        for role in scope.roles() {
+            let text = role.policy.to_string();
+            assert!(!text.contains(":*\"") || role.key == "worker-execution", "{}: {text}", role.key);
+            assert!(!text.contains("arn:aws:s3:::*"), "{}: {text}", role.key);
+        }
+    }
+}

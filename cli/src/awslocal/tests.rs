@@ -1,0 +1,192 @@
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use serde_json::Value;
+
+use super::testing::{Ministack, wait_for};
+use super::{CredentialsEndpoint, REGION, config};
+
+/// What an SDK does with the two variables.
+async fn fetch(credentials: &CredentialsEndpoint, role_arn: &str) -> Result<Value, String> {
+    let env: std::collections::BTreeMap<_, _> = credentials.env_for(role_arn).into_iter().collect();
+    let answer = reqwest::Client::new()
+        .get(&env["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
+        .header("authorization", &env["AWS_CONTAINER_AUTHORIZATION_TOKEN"])
+        .send()
+        .await
+        .map_err(|error| error.to_string())?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(|error| error.to_string())?;
+    if !status.is_success() {
+        return Err(format!("{status}: {text}"));
+    }
+    serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+async fn assumed(ministack: &Ministack, credentials: &CredentialsEndpoint, role_arn: &str) -> SdkConfig {
+    let keys = fetch(credentials, role_arn).await.unwrap();
+    let text = |key: &str| keys[key].as_str().unwrap().to_owned();
+    let keys =
+        Credentials::new(text("AccessKeyId"), text("SecretAccessKey"), Some(text("Token")), None, "test");
+    config(&ministack.endpoint, REGION, keys)
+}
+
+/// `Ok`, or the error's code.
+fn outcome<T, E: ProvideErrorMetadata>(result: Result<T, E>) -> String {
+    match result {
+        Ok(_) => "Ok".to_owned(),
+        Err(error) => error.code().unwrap_or("unknown").to_owned(),
+    }
+}
+
+macro_rules! allowed {
+    ($call:expr) => {
+        assert_eq!(outcome($call.send().await.map_err(|e| e.into_service_error())), "Ok", stringify!($call))
+    };
+}
+
+macro_rules! denied {
+    ($call:expr) => {{
+        let outcome = outcome($call.send().await.map_err(|e| e.into_service_error()));
+        assert!(outcome.contains("AccessDenied"), "{}: {outcome}", stringify!($call));
+    }};
+}
+
+#[tokio::test]
+async fn bootstrap_twice_changes_nothing() {
+    let ministack = Ministack::start().await;
+    let first = ministack.bootstrap().await;
+    let second = ministack.bootstrap().await;
+    assert_eq!(first.role_arns, second.role_arns);
+    assert_eq!(first.role_arns.len(), 7);
+    let s3 = aws_sdk_s3::Client::new(&super::root_config(&ministack.endpoint, REGION));
+    let versioning = s3.get_bucket_versioning().bucket(&first.bucket).send().await.unwrap();
+    assert_eq!(versioning.status().map(|status| status.as_str()), Some("Enabled"));
+    let lifecycle = s3.get_bucket_lifecycle_configuration().bucket(&first.bucket).send().await.unwrap();
+    assert_eq!(lifecycle.rules().len(), 1);
+}
+
+#[tokio::test]
+async fn each_role_may_do_its_work_and_no_more() {
+    let ministack = Ministack::start().await;
+    let made = ministack.bootstrap().await;
+    let credentials = ministack.credentials().await;
+    let role = async |key: &str| assumed(&ministack, &credentials, &made.role_arns[key]).await;
+    controller_scope(&role("controller").await, &made.bucket).await;
+    dispatcher_scope(&role("dispatcher").await, &made).await;
+    worker_scope(&role("worker-task").await, &made.bucket).await;
+    let s3 = aws_sdk_s3::Client::new(&role("query").await);
+    denied!(s3.put_object().bucket(&made.bucket).key("a/1"));
+    denied!(s3.list_objects_v2().bucket(&made.bucket));
+    let secrets = aws_sdk_secretsmanager::Client::new(&role("rpc").await);
+    allowed!(secrets.get_secret_value().secret_id("dagwright/demo/key"));
+    denied!(secrets.create_secret().name("dagwright/demo/other").secret_string("x"));
+}
+
+async fn controller_scope(aws: &SdkConfig, bucket: &str) {
+    let sqs = aws_sdk_sqs::Client::new(aws);
+    allowed!(sqs.create_queue().queue_name("dw-00000000-ingest"));
+    allowed!(sqs.create_queue().queue_name("dw-00000000-ingest-dlq"));
+    denied!(sqs.create_queue().queue_name("other"));
+    let url = sqs.get_queue_url().queue_name("dw-00000000-ingest").send().await.unwrap();
+    denied!(sqs.send_message().queue_url(url.queue_url().unwrap()).message_body("x"));
+    let secrets = aws_sdk_secretsmanager::Client::new(aws);
+    allowed!(secrets.create_secret().name("dagwright/demo/key").secret_string("x"));
+    denied!(secrets.create_secret().name("other").secret_string("x"));
+    let ecs = aws_sdk_ecs::Client::new(aws);
+    allowed!(ecs.describe_services().cluster("dagwright").services("dw-none"));
+    denied!(ecs.create_cluster().cluster_name("other"));
+    denied!(aws_sdk_s3::Client::new(aws).get_object().bucket(bucket).key("a/1"));
+    denied!(aws_sdk_iam::Client::new(aws).create_role().role_name("x").assume_role_policy_document("{}"));
+}
+
+async fn dispatcher_scope(aws: &SdkConfig, made: &super::Bootstrapped) {
+    let sqs = aws_sdk_sqs::Client::new(aws);
+    let url = async |name: &str| {
+        let answer = sqs.get_queue_url().queue_name(name).send().await.unwrap();
+        answer.queue_url().unwrap().to_owned()
+    };
+    let (queue, dead) = (url("dw-00000000-ingest").await, url("dw-00000000-ingest-dlq").await);
+    allowed!(sqs.send_message().queue_url(&queue).message_body("x"));
+    denied!(sqs.receive_message().queue_url(&queue));
+    allowed!(sqs.receive_message().queue_url(&dead));
+    denied!(sqs.delete_queue().queue_url(&queue));
+    let s3 = aws_sdk_s3::Client::new(aws);
+    denied!(s3.put_object().bucket(&made.bucket).key("a/1"));
+    allowed!(s3.list_objects_v2().bucket(&made.bucket));
+    let sts = aws_sdk_sts::Client::new(aws);
+    let data = &made.role_arns["data"];
+    let narrow = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":["s3:PutObject","s3:GetObject"],"Resource":"arn:aws:s3:::{}/a/*"}}]}}"#,
+        made.bucket
+    );
+    let session =
+        sts.assume_role().role_arn(data).role_session_name("task").policy(narrow).send().await.unwrap();
+    let keys = session.credentials().unwrap();
+    let token = Some(keys.session_token().to_owned());
+    let keys = Credentials::new(keys.access_key_id(), keys.secret_access_key(), token, None, "test");
+    let task = aws_sdk_s3::Client::new(
+        &aws.to_builder()
+            .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(keys))
+            .build(),
+    );
+    allowed!(task.put_object().bucket(&made.bucket).key("a/1"));
+    denied!(task.put_object().bucket(&made.bucket).key("b/1"));
+    allowed!(s3.head_object().bucket(&made.bucket).key("a/1"));
+    denied!(sts.assume_role().role_arn(&made.role_arns["controller"]).role_session_name("x"));
+}
+
+async fn worker_scope(aws: &SdkConfig, bucket: &str) {
+    let sqs = aws_sdk_sqs::Client::new(aws);
+    let queue = format!("http://127.0.0.1/{}/dw-00000000-ingest", super::ACCOUNT);
+    allowed!(sqs.receive_message().queue_url(&queue));
+    denied!(sqs.send_message().queue_url(&queue).message_body("x"));
+    denied!(aws_sdk_s3::Client::new(aws).get_object().bucket(bucket).key("a/1"));
+}
+
+#[tokio::test]
+async fn credentials_need_the_token_of_their_role() {
+    let ministack = Ministack::start().await;
+    let made = ministack.bootstrap().await;
+    let credentials = ministack.credentials().await;
+    let env = |key| {
+        credentials.env_for(&made.role_arns[key]).into_iter().map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    let (query, rpc) = (env("query"), env("rpc"));
+    let client = reqwest::Client::new();
+    for token in ["", "x", &rpc[1]] {
+        let answer = client.get(&query[0]).header("authorization", token).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 401, "{token:?}");
+    }
+    let keys = fetch(&credentials, &made.role_arns["query"]).await.unwrap();
+    assert_eq!(
+        keys,
+        fetch(&credentials, &made.role_arns["query"])
+            .await
+            .map(|again| {
+                // Only the short expiry moves; the session is the same.
+                let mut again = again;
+                again["Expiration"] = keys["Expiration"].clone();
+                again
+            })
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn credentials_survive_a_crash_of_the_endpoint() {
+    let mut ministack = Ministack::start().await;
+    let made = ministack.bootstrap().await;
+    let credentials = ministack.credentials().await;
+    let role = made.role_arns["dispatcher"].clone();
+    let before = fetch(&credentials, &role).await.unwrap();
+    ministack.crash_and_restart().await;
+    ministack.bootstrap().await;
+    let after =
+        wait_for("a new session", Duration::from_secs(10), async || fetch(&credentials, &role).await).await;
+    assert_ne!(before["AccessKeyId"], after["AccessKeyId"]);
+    let aws = assumed(&ministack, &credentials, &role).await;
+    allowed!(aws_sdk_s3::Client::new(&aws).list_objects_v2().bucket(&made.bucket));
+}
