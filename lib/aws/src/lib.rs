@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod object_read;
 pub mod object_write;
 pub mod queue_receive;
 pub mod secret_read;

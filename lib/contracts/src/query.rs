@@ -58,3 +58,42 @@ pub struct Column {
     #[serde(rename = "type")]
     pub data_type: String,
 }
+
+/// The answer of `GET /v1/datasets`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetList {
+    /// By name.
+    pub datasets: Vec<DatasetEntry>,
+}
+
+/// A dataset that the caller may read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetEntry {
+    /// As SQL names it: `schema.table`.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the Dataset object.
+    pub dataset: String,
+    /// The served version; none before the first commit is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Objects of the served version.
+    pub objects: u64,
+    /// Rows of the served version.
+    pub rows: u64,
+    /// Bytes of the served version.
+    pub bytes: u64,
+}
+
+/// The answer of `GET /v1/datasets/{name}/schema`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetSchema {
+    /// As SQL names it.
+    pub name: String,
+    /// Columns in order; the type is the engine's, such as `UBIGINT`.
+    pub columns: Vec<Column>,
+}
