@@ -156,6 +156,9 @@ fn unanswered(error: &CallError) -> Rejection {
             detail,
         )
         .retry_after(1),
+        CallError::TooLarge { .. } => {
+            Rejection::new(StatusCode::BAD_GATEWAY, "AnswerTooLarge", "the answer is too large", detail)
+        }
         CallError::Failed { .. } => {
             Rejection::new(StatusCode::BAD_GATEWAY, "UpstreamFailed", "no provider answered", detail)
         }

@@ -40,6 +40,14 @@ pub enum CallError {
         /// Each provider with what it said.
         tried: String,
     },
+    /// Somebody had an answer, but a larger one than may be read.
+    #[error("RpcPool {pool}: the answer is larger than may be read; ask for less at once: {tried}")]
+    TooLarge {
+        /// `namespace/name`.
+        pool: String,
+        /// Each provider with what it said.
+        tried: String,
+    },
     /// All failed.
     #[error("RpcPool {pool}: no provider answered: {tried}")]
     Failed {
@@ -62,7 +70,7 @@ pub async fn call(pool: &Pool, request: &RpcRequest, avoid: &[String]) -> Result
     }
     let timeout = Duration::from_millis(pool.config.timeout_ms.max(1));
     let (mut second_best, mut failures) = (None::<(Outcome, Answer)>, Vec::new());
-    let mut all_limited = true;
+    let (mut all_limited, mut too_large) = (true, false);
     for provider in &candidates {
         let name = &provider.config.name;
         let Reply { verdict, body, .. } = provider.ask(request, timeout).await;
@@ -76,6 +84,7 @@ pub async fn call(pool: &Pool, request: &RpcRequest, avoid: &[String]) -> Result
             }
             _ => {}
         }
+        too_large |= verdict.outcome == Outcome::TooLarge;
         all_limited &= matches!(verdict.outcome, Outcome::Busy | Outcome::RateLimited);
         tracing::debug!(
             provider = name,
@@ -89,7 +98,11 @@ pub async fn call(pool: &Pool, request: &RpcRequest, avoid: &[String]) -> Result
         return Ok(answer);
     }
     let (pool, tried) = (pool.title(), failures.join("; "));
-    Err(if all_limited { CallError::Limited { pool, tried } } else { CallError::Failed { pool, tried } })
+    Err(match (all_limited, too_large) {
+        (true, _) => CallError::Limited { pool, tried },
+        (false, true) => CallError::TooLarge { pool, tried },
+        (false, false) => CallError::Failed { pool, tried },
+    })
 }
 
 fn candidates(pool: &Pool, avoid: &[String]) -> Vec<Arc<Provider>> {

@@ -1,0 +1,107 @@
+//! Received messages that no claim has offered yet, and what each message means. Pure.
+
+use std::collections::VecDeque;
+
+use dagwright_aws::queue_receive::{ReceiptHandle, ReceivedMessage};
+use dagwright_contracts::{message::TaskMessage, tasks::Offer};
+
+/// The version of [`TaskMessage`] that this worker reads.
+const VERSION: u32 = 1;
+
+/// An offer with its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The (task, attempt).
+    pub offer: Offer,
+    /// Its message.
+    pub handle: ReceiptHandle,
+}
+
+/// Messages in waiting, each offer once.
+#[derive(Debug, Default)]
+pub struct Inbox(VecDeque<Offered>);
+
+impl Inbox {
+    /// Puts an offer at the end; a newer delivery of the same message replaces the older handle.
+    pub fn put(&mut self, offered: Offered) {
+        match self.0.iter_mut().find(|waiting| waiting.offer == offered.offer) {
+            Some(waiting) => waiting.handle = offered.handle,
+            None => self.0.push_back(offered),
+        }
+    }
+
+    /// Takes at most `max`, oldest first.
+    pub fn take(&mut self, max: usize) -> Vec<Offered> {
+        self.0.drain(..max.min(self.0.len())).collect()
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Reads a message. A text that is none of ours, or of a version to come, is an error; its message has to go on to the
+/// dead-letter queue, where people see it.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn read(message: &ReceivedMessage) -> Result<Offered, String> {
+    let body: TaskMessage = serde_json::from_str(&message.body).map_err(|error| error.to_string())?;
+    if body.v != VERSION {
+        return Err(format!("its version is {}, this worker reads {VERSION}", body.v));
+    }
+    Ok(Offered {
+        offer: Offer { task_id: body.task_id, attempt: body.attempt },
+        handle: message.handle.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use dagwright_core::ids::TaskId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn message(body: &str) -> ReceivedMessage {
+        ReceivedMessage {
+            id: "m".into(),
+            handle: ReceiptHandle("h".into()),
+            body: body.into(),
+            receive_count: 1,
+        }
+    }
+
+    #[test]
+    fn a_message_is_an_offer_or_poison() {
+        let id = Uuid::from_u128(7);
+        let offered = read(&message(&format!(r#"{{"v":1,"taskId":"{id}","attempt":2}}"#))).unwrap();
+        assert_eq!(offered.offer, Offer { task_id: TaskId(id), attempt: 2 });
+        assert!(read(&message("hello")).is_err());
+        assert!(
+            read(&message(&format!(r#"{{"v":2,"taskId":"{id}","attempt":2}}"#)))
+                .unwrap_err()
+                .contains("version")
+        );
+    }
+
+    #[test]
+    fn a_redelivered_offer_waits_once_with_its_newest_handle() {
+        let mut inbox = Inbox::default();
+        let offer = Offer { task_id: TaskId(Uuid::nil()), attempt: 1 };
+        for handle in ["a", "b"] {
+            inbox.put(Offered { offer, handle: ReceiptHandle(handle.into()) });
+        }
+        assert_eq!(inbox.len(), 1);
+        assert_eq!(inbox.take(5)[0].handle, ReceiptHandle("b".into()));
+        assert!(inbox.is_empty());
+    }
+}

@@ -1,0 +1,67 @@
+//! Where an attempt writes: its own prefixes, with rights that it fetches when it first needs them.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use dagwright_aws::{
+    AwsError, Class,
+    object_write::{ObjectWriter, Renewing, SessionCredentials, Written},
+};
+use dagwright_contracts::tasks::{Fence, Output, WrittenObject};
+use dagwright_core::objects::object_key;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    operators::{OperatorError, Reason},
+    tasks_api::TasksApi,
+};
+
+/// Writes one attempt's objects.
+#[derive(Clone, Debug)]
+pub struct TaskStore {
+    writer: ObjectWriter,
+}
+
+impl TaskStore {
+    /// The rights are those of `fence`; nothing is fetched yet.
+    #[must_use]
+    pub fn new(config: &aws_config::SdkConfig, api: TasksApi, fence: Fence) -> Self {
+        let credentials = Renewing::new(move || {
+            let api = api.clone();
+            async move {
+                let session = api.credentials(fence).await?;
+                Ok(SessionCredentials {
+                    access_key_id: session.access_key_id,
+                    secret_access_key: session.secret_access_key,
+                    session_token: session.session_token,
+                    expires_at: session.expires_at.into(),
+                })
+            }
+        });
+        Self { writer: ObjectWriter::new(config, credentials) }
+    }
+
+    /// Writes the `n`th object of an output.
+    ///
+    /// # Errors
+    /// When the store does not take it, or holds other bytes at the key.
+    pub async fn write(
+        &self,
+        output: &Output,
+        n: usize,
+        body: Bytes,
+        rows: u64,
+    ) -> Result<WrittenObject, OperatorError> {
+        let key = object_key(&output.prefix, n);
+        let (bytes, sha256) = (body.len() as u64, STANDARD.encode(Sha256::digest(&body)));
+        match self.writer.create(&output.bucket, &key, body, &sha256).await {
+            Ok(Written::Created | Written::AlreadyThere) => Ok(WrittenObject { key, bytes, sha256, rows }),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+}
+
+fn refused(error: &AwsError) -> OperatorError {
+    // Another attempt writes under another prefix with other rights, so only what can never work is final.
+    let retryable = error.class != Class::Permanent;
+    OperatorError::new(Reason::Storage, error.to_string()).retryable(retryable)
+}

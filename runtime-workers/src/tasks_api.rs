@@ -1,0 +1,166 @@
+//! The dispatcher's task API as the worker calls it.
+
+use std::time::Duration;
+
+use dagwright_contracts::{
+    endpoints::Endpoints,
+    problem::Problem,
+    tasks::{
+        ClaimRequest, ClaimResponse, CompleteRequest, CredentialsRequest, CredentialsResponse, FailRequest,
+        Fence, HeartbeatRequest, HeartbeatResponse, OutcomeResponse, ReleaseRequest,
+    },
+    token::BearerToken,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Of every call but a waiting claim, which gets its wait on top.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls the dispatcher with the pool's token.
+#[derive(Clone, Debug)]
+pub struct TasksApi {
+    http: reqwest::Client,
+    endpoints: Endpoints,
+    token: BearerToken,
+}
+
+/// A failed call.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No connection, or no answer in time: whether it was applied is not known.
+    #[error("{operation} at the dispatcher {base}")]
+    Unreachable {
+        /// What was wanted.
+        operation: &'static str,
+        /// The replica.
+        base: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Another status than success.
+    #[error("{operation} at the dispatcher {base}: {status} {code}: {detail}")]
+    Refused {
+        /// What was wanted.
+        operation: &'static str,
+        /// The replica.
+        base: String,
+        /// HTTP status.
+        status: u16,
+        /// The problem's code.
+        code: String,
+        /// The problem's detail.
+        detail: String,
+    },
+}
+
+impl ApiError {
+    /// Whether the same call may go through later. What is refused for its content (4xx) will be refused again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => matches!(status, 401 | 408 | 425 | 429 | 500..),
+        }
+    }
+}
+
+impl TasksApi {
+    /// A client for one of the replicas.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(endpoints: Endpoints, token: BearerToken) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).no_proxy().build()?;
+        Ok(Self { http, endpoints, token })
+    }
+
+    /// Claims tasks.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn claim(&self, request: &ClaimRequest) -> Result<ClaimResponse, ApiError> {
+        self.post("claim", request, TIMEOUT + Duration::from_millis(request.wait_ms)).await
+    }
+
+    /// Extends leases.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatResponse, ApiError> {
+        self.post("heartbeat", request, TIMEOUT).await
+    }
+
+    /// Commits finished tasks.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn complete(&self, request: &CompleteRequest) -> Result<OutcomeResponse, ApiError> {
+        // The dispatcher looks at every object in S3 before it commits.
+        self.post("complete", request, TIMEOUT * 3).await
+    }
+
+    /// Reports failed attempts.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn fail(&self, request: &FailRequest) -> Result<OutcomeResponse, ApiError> {
+        self.post("fail", request, TIMEOUT).await
+    }
+
+    /// Hands leases back.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn release(&self, request: &ReleaseRequest) -> Result<OutcomeResponse, ApiError> {
+        self.post("release", request, TIMEOUT).await
+    }
+
+    /// S3 rights of one attempt.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn credentials(&self, fence: Fence) -> Result<CredentialsResponse, ApiError> {
+        self.post("credentials", &CredentialsRequest { fence }, TIMEOUT).await
+    }
+
+    async fn post<Request, Response>(
+        &self,
+        operation: &'static str,
+        request: &Request,
+        timeout: Duration,
+    ) -> Result<Response, ApiError>
+    where
+        Request: Serialize + Sync,
+        Response: DeserializeOwned,
+    {
+        let endpoint = self.endpoints.current();
+        let base = endpoint.base.clone();
+        let sent = self
+            .http
+            .post(format!("{base}/v1/tasks:{operation}"))
+            .bearer_auth(self.token.expose())
+            .timeout(timeout)
+            .json(request)
+            .send()
+            .await;
+        let unreachable = |source: reqwest::Error| {
+            self.endpoints.failed(&endpoint);
+            ApiError::Unreachable { operation, base: endpoint.base.clone(), source }
+        };
+        let response = sent.map_err(unreachable)?;
+        if response.status().is_success() {
+            return response.json().await.map_err(unreachable);
+        }
+        let status = response.status().as_u16();
+        if status >= 500 {
+            self.endpoints.failed(&endpoint);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let (code, detail) = match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) => (problem.code, problem.detail),
+            Err(_) => ("NoProblem".into(), text.chars().take(300).collect()),
+        };
+        Err(ApiError::Refused { operation, base, status, code, detail })
+    }
+}
