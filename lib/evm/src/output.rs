@@ -49,6 +49,9 @@ impl FromStr for OutputKind {
     type Err = UnknownOutputKind;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| UnknownOutputKind(name.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+            .ok_or_else(|| UnknownOutputKind(name.to_owned()))
     }
 }

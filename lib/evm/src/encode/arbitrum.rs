@@ -49,7 +49,8 @@ fn retry(tx: &Transaction, list: RlpList) -> Result<RlpList, Unencodable> {
 fn submit_retryable(tx: &Transaction, list: RlpList) -> Result<RlpList, Unencodable> {
     let list = list.push(&extra_hash(tx, "requestId")?).push(&tx.from);
     let list = list.push(&extra_number(tx, "l1BaseFee")?).push(&extra_number(tx, "depositValue")?);
-    let list = list.push(&fee_cap(tx)?).push(&need("gas", tx.gas)?).push_target(extra_address(tx, "retryTo").ok());
+    let list =
+        list.push(&fee_cap(tx)?).push(&need("gas", tx.gas)?).push_target(extra_address(tx, "retryTo").ok());
     let list = list.push(&extra_number(tx, "retryValue")?).push(&extra_address(tx, "beneficiary")?);
     let list = list.push(&extra_number(tx, "maxSubmissionFee")?).push(&extra_address(tx, "refundTo")?);
     let data: Bytes = extra(tx, "retryData")?.parse().map_err(|_| Unencodable::Missing("retryData"))?;

@@ -31,7 +31,8 @@ where
     let mut bytes = Vec::with_capacity(tx.eip2718_encoded_length(&signature));
     tx.eip2718_encode(&signature, &mut bytes);
     let unsigned = signature.r().is_zero() && signature.s().is_zero();
-    let sender = if unsigned { Sender::Nothing } else { Sender::Signed { signature, hash: tx.signature_hash() } };
+    let sender =
+        if unsigned { Sender::Nothing } else { Sender::Signed { signature, hash: tx.signature_hash() } };
     EncodedTransaction { bytes, sender, tentative: false }
 }
 

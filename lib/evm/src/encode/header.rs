@@ -41,7 +41,8 @@ const KNOWN_OUTSIDE: &[&str] = &[
 /// When a field is missing that the rule needs.
 pub fn encode_header(profile: &Profile, header: &Header) -> Result<HeaderBytes, Unencodable> {
     let inner = ethereum(header)?;
-    let unknown = header.extra.keys().filter(|name| !KNOWN_OUTSIDE.contains(&name.as_str())).cloned().collect();
+    let unknown =
+        header.extra.keys().filter(|name| !KNOWN_OUTSIDE.contains(&name.as_str())).cloned().collect();
     let hashed = match profile.header_rule {
         HeaderRule::Ethereum => alloy_rlp::encode(&inner),
         HeaderRule::Tempo => {

@@ -30,8 +30,8 @@ pub fn decode_receipts(bytes: &[u8]) -> Result<Vec<Receipt>, DecodeError> {
 }
 
 fn unwrap_answer(what: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|source| DecodeError::NotJson { what: what.to_owned(), source })?;
+    let value: Value = serde_json::from_slice(bytes)
+        .map_err(|source| DecodeError::NotJson { what: what.to_owned(), source })?;
     let Value::Object(mut map) = value else { return Ok(value) };
     if let Some(error) = map.get("error").filter(|error| !error.is_null()) {
         return Err(DecodeError::RpcError { what: what.to_owned(), error: error.to_string() });

@@ -146,10 +146,13 @@ pub fn block_from_value(value: Value) -> Result<Block, DecodeError> {
     let mut fields = Fields::new(String::new(), value)?;
     let listed = fields.list("transactions")?;
     let listed = listed.ok_or_else(|| DecodeError::Missing { path: "transactions".to_owned() })?;
-    let transactions = listed.into_iter().map(|(path, tx)| transaction(path, tx)).collect::<Result<_, _>>()?;
+    let transactions =
+        listed.into_iter().map(|(path, tx)| transaction(path, tx)).collect::<Result<_, _>>()?;
     let withdrawals = match fields.list("withdrawals")? {
         None => None,
-        Some(items) => Some(items.into_iter().map(|(path, item)| withdrawal(path, item)).collect::<Result<_, _>>()?),
+        Some(items) => {
+            Some(items.into_iter().map(|(path, item)| withdrawal(path, item)).collect::<Result<_, _>>()?)
+        }
     };
     let uncles = fields.optional_list("uncles")?.unwrap_or_default();
     let (size, total_difficulty) = (fields.optional("size")?, fields.optional("totalDifficulty")?);
@@ -203,13 +206,16 @@ fn transaction(path: String, value: Value) -> Result<Transaction, DecodeError> {
     let access_list = match f.list("accessList")? {
         None => None,
         Some(items) => {
-            let read: Result<Vec<_>, _> = items.into_iter().map(|(path, item)| access_list_item(path, item)).collect();
+            let read: Result<Vec<_>, _> =
+                items.into_iter().map(|(path, item)| access_list_item(path, item)).collect();
             Some(AccessList(read?))
         }
     };
     let authorization_list = match f.list("authorizationList")? {
         None => None,
-        Some(items) => Some(items.into_iter().map(|(path, item)| authorization(path, item)).collect::<Result<_, _>>()?),
+        Some(items) => {
+            Some(items.into_iter().map(|(path, item)| authorization(path, item)).collect::<Result<_, _>>()?)
+        }
     };
     Ok(Transaction {
         tx_type: f.optional("type")?.unwrap_or(0),

@@ -67,9 +67,15 @@ fn forks<'a>() -> Vec<Column<Row<'a>>> {
         Column::nullable("withdrawals_root", Cell::Bytes(|r| bytes(r.header().withdrawals_root.as_ref()))),
         Column::nullable("blob_gas_used", Cell::U64(|r| r.header().blob_gas_used)),
         Column::nullable("excess_blob_gas", Cell::U64(|r| r.header().excess_blob_gas)),
-        Column::nullable("parent_beacon_block_root", Cell::Bytes(|r| bytes(r.header().parent_beacon_block_root.as_ref()))),
+        Column::nullable(
+            "parent_beacon_block_root",
+            Cell::Bytes(|r| bytes(r.header().parent_beacon_block_root.as_ref())),
+        ),
         Column::nullable("requests_hash", Cell::Bytes(|r| bytes(r.header().requests_hash.as_ref()))),
-        Column::nullable("block_access_list_hash", Cell::Bytes(|r| bytes(r.header().block_access_list_hash.as_ref()))),
+        Column::nullable(
+            "block_access_list_hash",
+            Cell::Bytes(|r| bytes(r.header().block_access_list_hash.as_ref())),
+        ),
         Column::nullable("slot_number", Cell::U64(|r| r.header().slot_number)),
     ]
 }

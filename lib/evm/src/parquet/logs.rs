@@ -36,7 +36,8 @@ impl Row<'_> {
 pub(super) fn rows<'a>(ctx: &'a EncodeContext<'a>, bundles: &'a [VerifiedBundle]) -> Vec<Row<'a>> {
     let of_block = |bundle: &'a VerifiedBundle| {
         let header = &bundle.block().header;
-        let logs = bundle.receipts().iter().flat_map(|receipt| receipt.logs.iter().map(move |log| (receipt, log)));
+        let logs =
+            bundle.receipts().iter().flat_map(|receipt| receipt.logs.iter().map(move |log| (receipt, log)));
         (0..).zip(logs).map(move |(position, (receipt, log))| Row { ctx, header, receipt, log, position })
     };
     bundles.iter().flat_map(of_block).collect()

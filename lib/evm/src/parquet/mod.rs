@@ -73,11 +73,7 @@ pub enum EncodeError {
     Unsupported(OutputKind),
     /// The blocks are not the ones of the range.
     #[error("range [{}, {}) needs {} blocks from {}, got {got} blocks from {first:?}", range.start(), range.end(), range.end() - range.start(), range.start())]
-    NotTheRange {
-        range: BlockRange,
-        got: usize,
-        first: Option<u64>,
-    },
+    NotTheRange { range: BlockRange, got: usize, first: Option<u64> },
     /// Blocks of the range do not follow each other.
     #[error("link the blocks of the range")]
     Link(#[source] BrokenLink),
@@ -129,7 +125,11 @@ pub fn schema(kind: OutputKind) -> Result<Schema, EncodeError> {
 ///
 /// # Errors
 /// When the kind is not supported, or the bundles are not exactly the blocks of the range, each following the one before.
-pub fn encode(kind: OutputKind, ctx: &EncodeContext<'_>, bundles: &[VerifiedBundle]) -> Result<EncodedFile, EncodeError> {
+pub fn encode(
+    kind: OutputKind,
+    ctx: &EncodeContext<'_>,
+    bundles: &[VerifiedBundle],
+) -> Result<EncodedFile, EncodeError> {
     let first = bundles.first().map(|bundle| bundle.block().header.number);
     let wanted = ctx.range.end() - ctx.range.start();
     if first != Some(ctx.range.start()) || bundles.len() as u64 != wanted {
@@ -160,7 +160,8 @@ fn write<T>(meta: &Meta<'_>, columns: &Columns<T>, rows: Vec<T>) -> Result<Encod
     let options = ArrowWriterOptions::new()
         .with_properties(properties(columns, rows.len()))
         .with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options).map_err(parquet)?;
+    let mut writer =
+        ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options).map_err(parquet)?;
     let mut content = ContentHasher::new(kind.as_str(), column_schema_version(kind), &schema);
     for chunk in rows.chunks(BATCH_ROWS) {
         let arrays = columns.arrays(chunk).map_err(|source| EncodeError::Value { kind, source })?;
@@ -199,7 +200,12 @@ fn properties<T>(columns: &Columns<T>, rows: usize) -> WriterProperties {
     builder.build()
 }
 
-fn metadata(meta: &Meta<'_>, rows: usize, level: Level, content_hash: &[u8; 32]) -> Vec<(&'static str, String)> {
+fn metadata(
+    meta: &Meta<'_>,
+    rows: usize,
+    level: Level,
+    content_hash: &[u8; 32],
+) -> Vec<(&'static str, String)> {
     let (ctx, range) = (meta.ctx, meta.ctx.range);
     let unproven: BTreeSet<&str> = meta.bundles.iter().flat_map(unverifiable_checks).collect();
     vec![
@@ -224,5 +230,7 @@ fn metadata(meta: &Meta<'_>, rows: usize, level: Level, content_hash: &[u8; 32])
 
 fn unverifiable_checks(bundle: &VerifiedBundle) -> impl Iterator<Item = &'static str> {
     let checks = bundle.report().checks.iter();
-    checks.filter(|result| matches!(result.outcome, Outcome::Unverifiable { .. })).map(|result| result.check.as_str())
+    checks
+        .filter(|result| matches!(result.outcome, Outcome::Unverifiable { .. }))
+        .map(|result| result.check.as_str())
 }

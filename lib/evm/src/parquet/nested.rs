@@ -6,7 +6,8 @@ use alloy_eips::{eip2930::AccessListItem, eip4895::Withdrawal};
 use alloy_primitives::{B256, U256};
 use arrow::{
     array::{
-        Array, ArrayRef, BinaryArray, FixedSizeBinaryArray, ListArray, MapBuilder, StringBuilder, StructArray, UInt64Array,
+        Array, ArrayRef, BinaryArray, FixedSizeBinaryArray, ListArray, MapBuilder, StringBuilder,
+        StructArray, UInt64Array,
     },
     buffer::{NullBuffer, OffsetBuffer},
     datatypes::{DataType, Field, FieldRef, Fields},
@@ -36,7 +37,7 @@ fn structs(fields: Fields, columns: Vec<ArrayRef>) -> ArrayRef {
 }
 
 fn binary<'a>(values: impl Iterator<Item = &'a [u8]>) -> ArrayRef {
-    Arc::new(BinaryArray::from_iter_values(values))
+    Arc::new(BinaryArray::from_vec(values.collect()))
 }
 
 fn words(values: impl ExactSizeIterator<Item = U256>) -> ArrayRef {

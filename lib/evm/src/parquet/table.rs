@@ -6,7 +6,8 @@ use ::parquet::file::metadata::SortingColumn;
 use alloy_primitives::U256;
 use arrow::{
     array::{
-        ArrayRef, BinaryBuilder, BooleanArray, Decimal128Array, FixedSizeBinaryBuilder, StringArray, UInt64Array,
+        ArrayRef, BinaryBuilder, BooleanArray, Decimal128Array, FixedSizeBinaryBuilder, StringArray,
+        UInt64Array,
     },
     datatypes::{DataType, Field, Schema},
 };

@@ -117,8 +117,7 @@ fn fees<'a>() -> Vec<Column<Row<'a>>> {
 
 fn signature<'a>() -> Vec<Column<Row<'a>>> {
     // For typed transactions `v` is the parity, whichever name the node used.
-    let v: fn(&Row<'a>) -> Option<u64> =
-        |r| r.tx.v.and_then(|v| u64::try_from(v).ok()).or(r.tx.y_parity);
+    let v: fn(&Row<'a>) -> Option<u64> = |r| r.tx.v.and_then(|v| u64::try_from(v).ok()).or(r.tx.y_parity);
     vec![
         Column::nullable("v", Cell::U64(v)),
         Column::nullable("r", Cell::Word(|r| r.tx.r)),
@@ -130,7 +129,11 @@ fn signature<'a>() -> Vec<Column<Row<'a>>> {
 
 fn signed_chain_id(row: &Row<'_>) -> Option<u64> {
     match row.tx.tx_type {
-        0 => row.tx.v.filter(|v| *v >= U256::from(35)).and_then(|v| u64::try_from((v - U256::from(35)) >> 1).ok()),
+        0 => row
+            .tx
+            .v
+            .filter(|v| *v >= U256::from(35))
+            .and_then(|v| u64::try_from((v - U256::from(35)) >> 1).ok()),
         _ => row.tx.chain_id,
     }
 }
@@ -140,7 +143,9 @@ fn lists<'a>() -> Vec<Column<Row<'a>>> {
         Column::nullable(
             "access_list",
             Cell::Nested(nested::access_list_type, |rows| {
-                nested::access_lists(rows.iter().map(|r| r.tx.access_list.as_ref().map(|list| list.0.as_slice())))
+                nested::access_lists(
+                    rows.iter().map(|r| r.tx.access_list.as_ref().map(|list| list.0.as_slice())),
+                )
             }),
         ),
         Column::nullable(
@@ -174,7 +179,10 @@ fn receipt<'a>() -> Vec<Column<Row<'a>>> {
         Column::new("gas_used", Cell::U64(|r| Some(r.gas_used))),
         Column::new("cumulative_gas_used", Cell::U64(|r| Some(r.receipt.cumulative_gas_used))),
         Column::nullable("effective_gas_price", Cell::Fee(Row::effective_gas_price)),
-        Column::nullable("contract_address", Cell::Bytes(|r| contract_address(r.tx).map(|a| Cow::Owned(a.to_vec())))),
+        Column::nullable(
+            "contract_address",
+            Cell::Bytes(|r| contract_address(r.tx).map(|a| Cow::Owned(a.to_vec()))),
+        ),
         Column::nullable("blob_gas_used", Cell::U64(|r| blob_gas_used(r.tx))),
         Column::new("logs_bloom", Cell::Bytes(|r| some(r.receipt.logs_bloom.as_slice()))),
         Column::new("n_logs", Cell::U64(|r| Some(r.receipt.logs.len() as u64))),

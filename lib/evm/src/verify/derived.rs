@@ -120,7 +120,9 @@ pub(super) fn blob_gas_price(s: &Subject<'_>) -> Result<(), Fault> {
     if BLOB_FRACTIONS.iter().any(|fraction| fake_exponential(1, excess, *fraction) == price) {
         return Ok(());
     }
-    Err(Fault::unknown(format!("the blob gas price {price} fits no known fork's rule for an excess of {excess}")))
+    Err(Fault::unknown(format!(
+        "the blob gas price {price} fits no known fork's rule for an excess of {excess}"
+    )))
 }
 
 fn size(s: &Subject<'_>) -> Result<(), Fault> {
@@ -155,7 +157,8 @@ fn list_length(payload_length: usize) -> usize {
 fn arbitrum_copies(s: &Subject<'_>) -> Result<(), Fault> {
     let header = &s.block.header;
     let Some(mix) = header.mix_hash else { return Ok(()) };
-    let [send_count, l1_block] = [0, 8].map(|at| mix[at..at + 8].iter().fold(0_u64, |n, b| n << 8 | u64::from(*b)));
+    let [send_count, l1_block] =
+        [0, 8].map(|at| mix[at..at + 8].iter().fold(0_u64, |n, b| n << 8 | u64::from(*b)));
     extra_number(&header.extra, "sendCount", send_count, String::new)?;
     extra_number(&header.extra, "l1BlockNumber", l1_block, String::new)?;
     if let Some(root) = header.extra.get("sendRoot").and_then(Value::as_str) {

@@ -19,22 +19,13 @@ pub enum BrokenLink {
     Empty,
     /// A height is missing, doubled or out of order.
     #[error("block {expected} is missing: got block {got} in its place")]
-    Gap {
-        expected: u64,
-        got: u64,
-    },
+    Gap { expected: u64, got: u64 },
     /// The parent hash is not the hash of the block before.
     #[error("block {number}: parentHash is {got}, but block {} has hash {expected}", number.saturating_sub(1))]
-    Parent {
-        number: u64,
-        expected: B256,
-        got: B256,
-    },
+    Parent { number: u64, expected: B256, got: B256 },
     /// Total difficulty does not grow by the block's difficulty.
     #[error("block {number}: totalDifficulty does not follow from that of block {}", number.saturating_sub(1))]
-    TotalDifficulty {
-        number: u64,
-    },
+    TotalDifficulty { number: u64 },
 }
 
 /// Checks that blocks follow each other without a gap and returns how the range attaches outside.
@@ -58,7 +49,11 @@ fn link(before: &Block, block: &Block) -> Result<(), BrokenLink> {
         return Err(BrokenLink::Gap { expected: number, got });
     }
     if block.header.parent_hash != before.header.hash {
-        return Err(BrokenLink::Parent { number, expected: before.header.hash, got: block.header.parent_hash });
+        return Err(BrokenLink::Parent {
+            number,
+            expected: before.header.hash,
+            got: block.header.parent_hash,
+        });
     }
     if let (Some(sum), Some(total)) = (before.total_difficulty, block.total_difficulty)
         && sum.saturating_add(block.header.difficulty) != total

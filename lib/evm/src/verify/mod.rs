@@ -20,7 +20,7 @@ use outcome::{Fault, judge};
 use crate::{
     encode::{EncodedTransaction, HeaderBytes, Unencodable, encode_header, encode_transaction},
     json::{Block, Receipt},
-    profile::{Proof, Profile},
+    profile::{Profile, Proof},
 };
 
 /// Names the rules of this module, for file metadata: raised when a check is added or changed.
@@ -173,7 +173,9 @@ impl BlockReport {
     #[must_use]
     pub fn summary(&self) -> String {
         match self.failures().next() {
-            Some(failed) => format!("block {} {}: {}: {}", self.number, self.hash, failed.check.as_str(), failed.outcome),
+            Some(failed) => {
+                format!("block {} {}: {}: {}", self.number, self.hash, failed.check.as_str(), failed.outcome)
+            }
             None => format!("block {} {}: {}", self.number, self.hash, self.level().as_str()),
         }
     }

@@ -20,7 +20,9 @@ impl fmt::Display for Outcome {
         match self {
             Self::Verified => f.write_str("verified"),
             Self::Unverifiable { reason } => write!(f, "unverifiable: {reason}"),
-            Self::Failed { field, expected, got } => write!(f, "failed: {field}: expected {expected}, got {got}"),
+            Self::Failed { field, expected, got } => {
+                write!(f, "failed: {field}: expected {expected}, got {got}")
+            }
         }
     }
 }
@@ -44,8 +46,12 @@ impl Fault {
     /// A part that cannot be encoded: unknown types are nobody's fault, contradictions are the provider's.
     pub(super) fn unencodable(path: &str, error: &Unencodable) -> Self {
         match error {
-            Unencodable::UnknownType(kind) => Self::unknown(format!("{path} has type {kind:#x}, which the profile does not know")),
-            Unencodable::Missing(field) => Self::mismatch(format!("{path}.{field}"), "a value that its type needs", "nothing"),
+            Unencodable::UnknownType(kind) => {
+                Self::unknown(format!("{path} has type {kind:#x}, which the profile does not know"))
+            }
+            Unencodable::Missing(field) => {
+                Self::mismatch(format!("{path}.{field}"), "a value that its type needs", "nothing")
+            }
             Unencodable::Contradiction { field, expected, got } => {
                 Self::mismatch(format!("{path}.{field}"), expected, got)
             }
@@ -82,9 +88,9 @@ pub(super) fn judge(proof: Proof, result: Result<(), Fault>) -> Outcome {
     match (result, proof) {
         (Ok(()), _) => Outcome::Verified,
         (Err(Fault::Unknown(reason)), _) => Outcome::Unverifiable { reason },
-        (Err(Fault::Mismatch { field, expected, got }), Proof::Tentative(reason)) => {
-            Outcome::Unverifiable { reason: format!("{reason} ({field}: computed {expected}, answered {got})") }
-        }
+        (Err(Fault::Mismatch { field, expected, got }), Proof::Tentative(reason)) => Outcome::Unverifiable {
+            reason: format!("{reason} ({field}: computed {expected}, answered {got})"),
+        },
         (Err(Fault::Mismatch { field, expected, got }), _) => Outcome::Failed { field, expected, got },
     }
 }
@@ -94,7 +100,9 @@ impl fmt::Display for Unencodable {
         match self {
             Self::UnknownType(kind) => write!(f, "type {kind:#x} is not known"),
             Self::Missing(field) => write!(f, "{field} is missing"),
-            Self::Contradiction { field, expected, got } => write!(f, "{field}: expected {expected}, got {got}"),
+            Self::Contradiction { field, expected, got } => {
+                write!(f, "{field}: expected {expected}, got {got}")
+            }
         }
     }
 }

@@ -43,16 +43,17 @@ pub(super) fn transactions_root(s: &Subject<'_>) -> Result<(), Fault> {
     let mut bytes = Vec::with_capacity(s.transactions.len());
     let mut tentative = false;
     for (i, encoded) in s.transactions.iter().enumerate() {
-        let encoded = encoded.as_ref().map_err(|error| Fault::unencodable(&format!("transactions[{i}]"), error))?;
+        let encoded =
+            encoded.as_ref().map_err(|error| Fault::unencodable(&format!("transactions[{i}]"), error))?;
         tentative |= encoded.tentative;
         bytes.push(encoded.bytes.as_slice());
     }
     let root = ordered_trie_root_encoded(&bytes);
     let result = same(&root, &s.block.header.transactions_root, || "transactionsRoot".to_owned());
     match result {
-        Err(_) if tentative => {
-            Err(Fault::unknown("a transaction's encoder was never checked on real data, and the root differs"))
-        }
+        Err(_) if tentative => Err(Fault::unknown(
+            "a transaction's encoder was never checked on real data, and the root differs",
+        )),
         other => other,
     }
 }
@@ -89,7 +90,9 @@ pub(super) fn withdrawals_root(s: &Subject<'_>) -> Result<(), Fault> {
         (Some(root), Some(withdrawals)) => {
             same(&calculate_withdrawals_root(withdrawals), &root, || "withdrawalsRoot".to_owned())
         }
-        (Some(root), None) => Err(Fault::mismatch("withdrawals", format!("a list with root {root}"), "nothing")),
+        (Some(root), None) => {
+            Err(Fault::mismatch("withdrawals", format!("a list with root {root}"), "nothing"))
+        }
         (None, Some(_)) => Err(Fault::mismatch("withdrawalsRoot", "the root of the withdrawals", "nothing")),
     }
 }
@@ -100,7 +103,9 @@ pub(super) fn ommers_hash(s: &Subject<'_>) -> Result<(), Fault> {
     match (none_committed, s.block.uncles.len()) {
         (true, 0) => Ok(()),
         (true, listed) => Err(Fault::mismatch("uncles", "no ommers", format!("{listed} ommers"))),
-        (false, 0) => Err(Fault::mismatch("uncles", format!("ommers with hash {}", s.block.header.sha3_uncles), "none")),
+        (false, 0) => {
+            Err(Fault::mismatch("uncles", format!("ommers with hash {}", s.block.header.sha3_uncles), "none"))
+        }
         (false, _) => Err(Fault::unknown("the answer holds the hashes of ommers, not their headers")),
     }
 }

@@ -51,7 +51,8 @@ fn one(
         Sender::Nothing => Err(Fault::mismatch(format!("{path}.r"), "a signature", "zero")),
         Sender::Signed { signature, hash } => {
             let recovered = alloy_consensus::crypto::secp256k1::recover_signer_unchecked(signature, *hash);
-            let sender = recovered.map_err(|error| Fault::mismatch(format!("{path}.r"), "a valid signature", error))?;
+            let sender = recovered
+                .map_err(|error| Fault::mismatch(format!("{path}.r"), "a valid signature", error))?;
             same(&sender, &tx.from, || format!("{path}.from"))
         }
     }
