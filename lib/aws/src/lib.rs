@@ -9,6 +9,10 @@ pub mod object_read;
 pub mod object_write;
 pub mod queue_receive;
 pub mod secret_read;
+pub mod queues;
+pub mod secrets;
+pub mod services;
+pub mod task_definitions;
 
 pub use error::{AwsError, Class};
 

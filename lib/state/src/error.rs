@@ -40,6 +40,14 @@ pub enum Error {
         /// What happened.
         changed: u64,
     },
+    /// A later leader took over: this process must write nothing more.
+    #[error("the leader epoch {held} is over, epoch {current} writes now")]
+    StaleLeader {
+        /// Ours.
+        held: i64,
+        /// The one that writes.
+        current: i64,
+    },
     /// Neither this process nor anybody else finished the migration in time.
     #[error("another process has held the migration lock of the state database for {seconds} s")]
     MigrationLock {
@@ -61,6 +69,7 @@ impl Error {
             Self::Migrate(_) | Self::MigrationLock { .. } => "migrate",
             Self::InvalidRow { .. } => "invalid_row",
             Self::RowCount { .. } => "row_count",
+            Self::StaleLeader { .. } => "stale_leader",
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! **Why Postgres:** a lease, a fence and a pointer swap have to be one transaction; nothing else here needs more.
 //!
-//! **Hot queries:** [`claim`] and [`renew`] (every few seconds per worker), [`complete`] (once a task), the outbox window
+//! **Hot queries:** [`claim`] and [`lease`] (every few seconds per worker), [`complete`] (once a task), the outbox window
 //! ([`outbox`]). Each has a partial index made for it in `migrations/0004_tasks.sql`.
 //!
 //! Functions take a `&mut PgConnection`; the caller owns the transaction. Each transition is one statement with its precondition in
@@ -15,11 +15,27 @@
 #![warn(missing_docs)]
 
 pub mod catalog;
+pub mod claim;
+pub mod complete;
 mod connect;
+pub mod desired;
 mod error;
+pub mod finish;
+pub mod follow;
+pub mod gateway;
+pub mod lease;
 mod migrate;
+pub mod objects;
+pub mod outbox;
+pub mod plan;
+pub mod pools;
 mod rows;
+pub mod serve;
+pub mod singleton;
+pub mod status;
+mod task_rows;
 
 pub use connect::{connect, listen};
 pub use error::{Error, Result};
 pub use migrate::migrate;
+pub use task_rows::{Cause, Jitter};

@@ -1,0 +1,344 @@
+//! ChainSyncs: their streams are jobs in the tables that Dags use too.
+
+use dagwright_core::ids::{DatasetId, JobId, PoolId, VersionId};
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::datasets::{Producer, producer};
+use crate::{Result, error::During};
+
+/// The owner kind under which ChainSyncs are stored.
+pub const OWNER: &str = "ChainSync";
+
+/// All that one revision of an owner wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owner {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Generation of the object.
+    pub generation: i64,
+    /// Whether nothing new is to start.
+    pub suspended: bool,
+    /// 0 High, 1 Normal, 2 Low.
+    pub priority: i16,
+    /// Its jobs.
+    pub jobs: Vec<Job>,
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Id.
+    pub job_id: JobId,
+    /// Name within the owner.
+    pub name: String,
+    /// Operator.
+    pub operator: String,
+    /// Its semantics.
+    pub semantics: i32,
+    /// Its config.
+    pub config: Value,
+    /// Pool that runs the tasks.
+    pub pool_id: PoolId,
+    /// RpcPool that the head follower asks.
+    pub rpc_pool: String,
+    /// First wanted block.
+    pub target_start: i64,
+    /// Block after the last wanted one; `None` where the head is followed.
+    pub target_end: Option<i64>,
+    /// `{"finalized": {}}`, `{"safe": {}}` or `{"blocks": n}`; `None` for a fixed target.
+    pub follow: Option<Value>,
+    /// Blocks per task.
+    pub chunk_size: i64,
+    /// Tasks at once.
+    pub max_in_flight: i32,
+    /// Attempts per task.
+    pub max_attempts: i32,
+    /// First wait between attempts.
+    pub backoff_ms: i64,
+    /// Longest wait between attempts.
+    pub max_backoff_ms: i64,
+    /// Longest run of an attempt.
+    pub timeout_seconds: i32,
+    /// What it writes.
+    pub outputs: Vec<Output>,
+}
+
+/// One output of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Port.
+    pub name: String,
+    /// Version that it writes.
+    pub version: VersionId,
+    /// The version's hash.
+    pub materialization: [u8; 32],
+    /// Version of its columns.
+    pub column_schema: i32,
+    /// Dataset that points at it.
+    pub dataset_id: DatasetId,
+}
+
+/// A Dataset that somebody else produces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The Dataset.
+    pub dataset_id: DatasetId,
+    /// Who holds it.
+    pub holder: Producer,
+}
+
+/// Writes everything that the owner wants and takes back what it no longer wants. With a conflict nothing may be kept: the
+/// caller rolls the transaction back.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn apply(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Conflict>> {
+    release_producers(conn, owner).await?;
+    let mut conflicts = vec![];
+    for job in &owner.jobs {
+        conflicts.extend(claim_producers(conn, owner, job).await?);
+    }
+    if !conflicts.is_empty() {
+        return Ok(conflicts);
+    }
+    for job in &owner.jobs {
+        write_versions(conn, owner, job).await?;
+        write_job(conn, owner, job).await?;
+        write_outputs(conn, owner, job).await?;
+        cancel_strays(conn, job).await?;
+    }
+    forget_wants(conn, owner).await?;
+    let kept: Vec<Uuid> = owner.jobs.iter().map(|j| j.job_id.0).collect();
+    remove_jobs(conn, &owner.namespace, &owner.name, &kept).await?;
+    Ok(conflicts)
+}
+
+/// Takes back everything that the owner wanted: nothing is planned any more, what runs is cancelled, committed data stays.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn remove(conn: &mut PgConnection, namespace: &str, name: &str) -> Result<()> {
+    let gone = Owner {
+        namespace: namespace.into(),
+        name: name.into(),
+        generation: 0,
+        suspended: true,
+        priority: 1,
+        jobs: vec![],
+    };
+    apply(conn, &gone).await.map(drop)
+}
+
+async fn release_producers(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
+    let kept: Vec<Uuid> = owner.jobs.iter().flat_map(|j| &j.outputs).map(|o| o.dataset_id.0).collect();
+    sqlx::query!(
+        "DELETE FROM dataset_producers p USING datasets d
+         WHERE d.dataset_id = p.dataset_id AND d.namespace = $1 AND p.owner_kind = $2 AND p.owner_name = $3
+           AND p.dataset_id <> ALL($4)",
+        owner.namespace,
+        OWNER,
+        owner.name,
+        &kept
+    )
+    .execute(conn)
+    .await
+    .during("let datasets go")?;
+    Ok(())
+}
+
+async fn claim_producers(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<Vec<Conflict>> {
+    let mut conflicts = vec![];
+    for output in &job.outputs {
+        sqlx::query!(
+            "INSERT INTO dataset_producers (dataset_id, owner_kind, owner_name, job) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (dataset_id) DO UPDATE SET job = excluded.job
+             WHERE dataset_producers.owner_kind = excluded.owner_kind AND dataset_producers.owner_name = excluded.owner_name",
+            output.dataset_id.0,
+            OWNER,
+            owner.name,
+            job.name
+        )
+        .execute(&mut *conn)
+        .await
+        .during("claim a dataset")?;
+        if let Some(holder) = producer(conn, output.dataset_id).await?
+            && (holder.owner_kind != OWNER || holder.owner_name != owner.name)
+        {
+            conflicts.push(Conflict { dataset_id: output.dataset_id, holder });
+        }
+    }
+    Ok(conflicts)
+}
+
+async fn write_versions(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<()> {
+    for output in &job.outputs {
+        sqlx::query!(
+            "INSERT INTO dataset_versions (namespace, version, materialization, operator, semantics, output, column_schema)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            owner.namespace,
+            output.version.0,
+            &output.materialization,
+            job.operator,
+            job.semantics,
+            output.name,
+            output.column_schema
+        )
+        .execute(&mut *conn)
+        .await
+        .during("write a dataset version")?;
+        sqlx::query!(
+            "INSERT INTO wants (namespace, version, owner_kind, owner_name, revision, suspended, priority)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (namespace, version, owner_kind, owner_name) DO UPDATE SET
+                revision = excluded.revision, suspended = excluded.suspended, priority = excluded.priority
+             WHERE (wants.revision, wants.suspended, wants.priority)
+                   IS DISTINCT FROM (excluded.revision, excluded.suspended, excluded.priority)",
+            owner.namespace,
+            output.version.0,
+            OWNER,
+            owner.name,
+            owner.generation,
+            owner.suspended,
+            owner.priority
+        )
+        .execute(&mut *conn)
+        .await
+        .during("write a want")?;
+    }
+    Ok(())
+}
+
+/// A fixed target is written as it is. A followed one keeps what the head follower wrote, unless the start moved above it.
+async fn write_job(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO jobs AS j (job_id, namespace, owner_kind, owner_name, name, generation, operator, semantics, config,
+            pool_id, rpc_pool, target_start, target_end, follow, chunk_size, max_in_flight, max_attempts, backoff_ms,
+            max_backoff_ms, timeout_seconds, priority, suspended)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::bigint, COALESCE($13::bigint, $12::bigint), $14, $15, $16, $17, $18, $19, $20, $21, $22)
+         ON CONFLICT (job_id) DO UPDATE SET
+            generation = excluded.generation, operator = excluded.operator, semantics = excluded.semantics,
+            config = excluded.config, pool_id = excluded.pool_id, rpc_pool = excluded.rpc_pool,
+            target_start = excluded.target_start,
+            target_end = CASE WHEN $14::jsonb IS NULL THEN excluded.target_end
+                              WHEN j.follow IS DISTINCT FROM excluded.follow THEN excluded.target_start
+                              ELSE GREATEST(j.target_end, excluded.target_start) END,
+            follow = excluded.follow, chunk_size = excluded.chunk_size, max_in_flight = excluded.max_in_flight,
+            max_attempts = excluded.max_attempts, backoff_ms = excluded.backoff_ms,
+            max_backoff_ms = excluded.max_backoff_ms, timeout_seconds = excluded.timeout_seconds,
+            priority = excluded.priority, suspended = excluded.suspended, removed_at = NULL, planned_at = NULL
+         WHERE (j.generation, j.config, j.pool_id, j.semantics, j.suspended, j.priority)
+               IS DISTINCT FROM (excluded.generation, excluded.config, excluded.pool_id, excluded.semantics,
+                                 excluded.suspended, excluded.priority)
+            OR j.removed_at IS NOT NULL",
+        job.job_id.0,
+        owner.namespace,
+        OWNER,
+        owner.name,
+        job.name,
+        owner.generation,
+        job.operator,
+        job.semantics,
+        job.config,
+        job.pool_id.0,
+        job.rpc_pool,
+        job.target_start,
+        job.target_end,
+        job.follow,
+        job.chunk_size,
+        job.max_in_flight,
+        job.max_attempts,
+        job.backoff_ms,
+        job.max_backoff_ms,
+        job.timeout_seconds,
+        owner.priority,
+        owner.suspended
+    )
+    .execute(conn)
+    .await
+    .during("write a job")?;
+    Ok(())
+}
+
+async fn write_outputs(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<()> {
+    let names: Vec<String> = job.outputs.iter().map(|o| o.name.clone()).collect();
+    sqlx::query!("DELETE FROM job_outputs WHERE job_id = $1 AND output <> ALL($2)", job.job_id.0, &names)
+        .execute(&mut *conn)
+        .await
+        .during("remove outputs of a job")?;
+    for output in &job.outputs {
+        sqlx::query!(
+            "INSERT INTO job_outputs (job_id, output, namespace, version, dataset_id) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (job_id, output) DO UPDATE SET version = excluded.version, dataset_id = excluded.dataset_id
+             WHERE (job_outputs.version, job_outputs.dataset_id) IS DISTINCT FROM (excluded.version, excluded.dataset_id)",
+            job.job_id.0,
+            output.name,
+            owner.namespace,
+            output.version.0,
+            output.dataset_id.0
+        )
+        .execute(&mut *conn)
+        .await
+        .during("write an output of a job")?;
+    }
+    Ok(())
+}
+
+/// Tasks that were queued for a pool which the job left would wait for ever.
+async fn cancel_strays(conn: &mut PgConnection, job: &Job) -> Result<()> {
+    sqlx::query!(
+        "UPDATE tasks SET cancel_requested = true
+         WHERE job_id = $1 AND pool_id <> $2 AND state <> 'Failed' AND NOT cancel_requested",
+        job.job_id.0,
+        job.pool_id.0
+    )
+    .execute(conn)
+    .await
+    .during("cancel tasks of a pool that a job left")?;
+    Ok(())
+}
+
+async fn forget_wants(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
+    let kept: Vec<Uuid> = owner.jobs.iter().flat_map(|j| &j.outputs).map(|o| o.version.0).collect();
+    sqlx::query!(
+        "DELETE FROM wants WHERE namespace = $1 AND owner_kind = $2 AND owner_name = $3 AND version <> ALL($4)",
+        owner.namespace,
+        OWNER,
+        owner.name,
+        &kept
+    )
+    .execute(conn)
+    .await
+    .during("forget wants")?;
+    Ok(())
+}
+
+async fn remove_jobs(conn: &mut PgConnection, namespace: &str, name: &str, kept: &[Uuid]) -> Result<()> {
+    let removed = sqlx::query_scalar!(
+        "UPDATE jobs SET removed_at = clock_timestamp()
+         WHERE namespace = $1 AND owner_kind = $2 AND owner_name = $3 AND job_id <> ALL($4) AND removed_at IS NULL
+         RETURNING job_id",
+        namespace,
+        OWNER,
+        name,
+        kept
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .during("remove jobs")?;
+    sqlx::query!(
+        "UPDATE tasks SET cancel_requested = true WHERE job_id = ANY($1) AND state <> 'Failed' AND NOT cancel_requested",
+        &removed
+    )
+    .execute(&mut *conn)
+    .await
+    .during("cancel tasks of removed jobs")?;
+    sqlx::query!("DELETE FROM job_outputs WHERE job_id = ANY($1)", &removed)
+        .execute(conn)
+        .await
+        .during("remove outputs of removed jobs")?;
+    Ok(())
+}
