@@ -1,0 +1,249 @@
+//! Attempts that end without a commit: failed, released, expired, dead-lettered, cancelled; and tasks that are redriven.
+
+use std::collections::HashMap;
+
+use dagwright_core::{
+    ids::{JobId, PoolId, TaskId},
+    task::{Event, Fence, TaskState},
+};
+use sqlx::PgConnection;
+
+use crate::{
+    Result,
+    claim::Offer,
+    error::During,
+    task_rows::{Cause, Change, Jitter, Locked, apply, decide, locked, locked_tasks, signed},
+};
+
+/// What became of one row of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Applied, now or by an earlier delivery of the same call.
+    Accepted,
+    /// The lease is not the current one: nothing changed.
+    StaleLease,
+}
+
+/// One failed attempt.
+#[derive(Clone, Debug)]
+pub struct FailedAttempt {
+    /// The lease.
+    pub fence: Fence,
+    /// Whether another attempt can help.
+    pub retryable: bool,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Ends attempts that failed, each fenced on its own.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn fail(
+    conn: &mut PgConnection,
+    pool_id: PoolId,
+    failures: &[FailedAttempt],
+    jitter: Jitter<'_>,
+) -> Result<Vec<(TaskId, Verdict)>> {
+    let events = failures.iter().map(|f| (f.fence, Event::Fail { retryable: f.retryable }, f.cause.clone()));
+    finish(conn, pool_id, events.collect(), "Errored", jitter).await
+}
+
+/// Hands leases back, each fenced on its own.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn release(
+    conn: &mut PgConnection,
+    pool_id: PoolId,
+    leases: &[Fence],
+    jitter: Jitter<'_>,
+) -> Result<Vec<(TaskId, Verdict)>> {
+    let events = leases.iter().map(|fence| (*fence, Event::Release, Cause::default()));
+    finish(conn, pool_id, events.collect(), "Released", jitter).await
+}
+
+async fn finish(
+    conn: &mut PgConnection,
+    pool_id: PoolId,
+    events: Vec<(Fence, Event, Cause)>,
+    ended_as: &str,
+    jitter: Jitter<'_>,
+) -> Result<Vec<(TaskId, Verdict)>> {
+    let fences: Vec<_> = events.iter().map(|(fence, ..)| *fence).collect();
+    let rows = lock_leases(conn, pool_id, &fences).await?;
+    let mut held: HashMap<Fence, Locked> =
+        rows.into_iter().filter_map(|row| Some((row.fence()?, row))).collect();
+    let (mut changes, mut verdicts) = (Vec::new(), Vec::new());
+    for (fence, event, cause) in events {
+        let change = held.remove(&fence).and_then(|row| decide(&row, event, cause, jitter));
+        let accepted = change.is_some() || ended_before(conn, &fence, ended_as).await?;
+        changes.extend(change);
+        verdicts.push((fence.task_id, if accepted { Verdict::Accepted } else { Verdict::StaleLease }));
+    }
+    apply(conn, &changes).await?;
+    Ok(verdicts)
+}
+
+/// Locks the rows whose current lease is among `fences`.
+pub(crate) async fn lock_leases(
+    conn: &mut PgConnection,
+    pool_id: PoolId,
+    fences: &[Fence],
+) -> Result<Vec<Locked>> {
+    let tasks: Vec<_> = fences.iter().map(|f| f.task_id.0).collect();
+    let attempts: Vec<_> = fences.iter().map(|f| f.attempt_id.0).collect();
+    let tokens: Vec<_> = fences.iter().map(|f| f.lease_token.0).collect();
+    let rows = locked_tasks!(
+        "t.pool_id = $1 AND t.state = 'Running'
+           AND (t.task_id, t.attempt_id, t.lease_token) IN (SELECT * FROM UNNEST($2::uuid[], $3::uuid[], $4::uuid[]))
+         ORDER BY t.task_id FOR UPDATE OF t",
+        pool_id.0,
+        &tasks,
+        &attempts,
+        &tokens
+    )
+    .fetch_all(conn)
+    .await
+    .during("lock leases")?;
+    locked(rows)
+}
+
+/// Whether an attempt ended in this way before: the same call, delivered again.
+async fn ended_before(conn: &mut PgConnection, fence: &Fence, state: &str) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM attempts WHERE attempt_id = $1 AND task_id = $2 AND state = $3) AS "found!""#,
+        fence.attempt_id.0,
+        fence.task_id.0,
+        state
+    )
+    .fetch_one(conn)
+    .await
+    .during("look for an earlier delivery")?;
+    Ok(found)
+}
+
+/// Ends attempts whose lease is over. Returns how many.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn expire(conn: &mut PgConnection, limit: u32, jitter: Jitter<'_>) -> Result<usize> {
+    let rows = locked_tasks!(
+        "t.state = 'Running' AND t.lease_expires_at <= clock_timestamp()
+         ORDER BY t.lease_expires_at LIMIT $1 FOR UPDATE OF t SKIP LOCKED",
+        i64::from(limit)
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .during("look for leases that are over")?;
+    let cause = Cause::new(
+        "LeaseExpired",
+        "the worker stopped sending heartbeats, or the attempt exceeded its timeout",
+    );
+    let rows = locked(rows)?;
+    let changes: Vec<_> =
+        rows.iter().filter_map(|row| decide(row, Event::Expire, cause.clone(), jitter)).collect();
+    apply(conn, &changes).await?;
+    Ok(changes.len())
+}
+
+/// Ends tasks that nobody wants any more: what the controller marked, and what belongs to removed jobs. Returns how many.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn cancel_unwanted(conn: &mut PgConnection, limit: u32, jitter: Jitter<'_>) -> Result<usize> {
+    let rows = locked_tasks!(
+        "t.cancel_requested OR j.removed_at IS NOT NULL ORDER BY t.task_id LIMIT $1 FOR UPDATE OF t SKIP LOCKED",
+        i64::from(limit)
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .during("look for tasks to cancel")?;
+    let rows = revive_failed(conn, locked(rows)?, jitter).await?;
+    let cause = Cause::new("Canceled", "the job was removed or its task is not wanted any more");
+    let changes: Vec<_> =
+        rows.iter().filter_map(|row| decide(row, Event::Cancel, cause.clone(), jitter)).collect();
+    apply(conn, &changes).await?;
+    Ok(changes.len())
+}
+
+/// Only a redrive leads out of Failed, so a failed task that is not wanted takes that way to Canceled: its claim on the range
+/// must not outlive its job.
+async fn revive_failed(
+    conn: &mut PgConnection,
+    rows: Vec<Locked>,
+    jitter: Jitter<'_>,
+) -> Result<Vec<Locked>> {
+    let (failed, mut rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.task.state == TaskState::Failed);
+    let revived: Vec<_> =
+        failed.iter().filter_map(|row| decide(row, Event::Redrive, Cause::default(), jitter)).collect();
+    apply(conn, &revived).await?;
+    rows.extend(revived.into_iter().map(|c| Locked { task: c.to.task, lease: None, ..c.row }));
+    Ok(rows)
+}
+
+/// Cancels one leased task: its ranges were committed by another job meanwhile.
+pub(crate) async fn supersede(conn: &mut PgConnection, row: &Locked, jitter: Jitter<'_>) -> Result<()> {
+    let cause = Cause::new(
+        "AlreadyCommitted",
+        "another job that declares the same computation committed this range first",
+    );
+    let changes: Vec<Change> = decide(row, Event::Cancel, cause, jitter).into_iter().collect();
+    apply(conn, &changes).await
+}
+
+/// Ends the attempt whose message reached a dead-letter queue. False when that attempt is over already.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn dead_letter(
+    conn: &mut PgConnection,
+    pool_id: PoolId,
+    offer: Offer,
+    jitter: Jitter<'_>,
+) -> Result<bool> {
+    let rows = locked_tasks!(
+        "t.task_id = $1 AND t.attempt = $2 AND t.pool_id = $3 FOR UPDATE OF t",
+        offer.task_id.0,
+        signed(offer.attempt),
+        pool_id.0
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .during("lock the task of a dead letter")?;
+    let cause = Cause::new(
+        "DeadLetter",
+        "its message was received too often without being finished: a worker dies of it, or no worker can reach the dispatcher",
+    );
+    let rows = locked(rows)?;
+    let changes: Vec<_> =
+        rows.iter().filter_map(|row| decide(row, Event::DeadLetter, cause.clone(), jitter)).collect();
+    apply(conn, &changes).await?;
+    Ok(!changes.is_empty())
+}
+
+/// Gives the failed tasks of a job another round of attempts. Returns how many.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn redrive(
+    conn: &mut PgConnection,
+    job_id: JobId,
+    limit: u32,
+    jitter: Jitter<'_>,
+) -> Result<usize> {
+    let rows = locked_tasks!(
+        "t.job_id = $1 AND t.state = 'Failed' ORDER BY t.task_id LIMIT $2 FOR UPDATE OF t SKIP LOCKED",
+        job_id.0,
+        i64::from(limit)
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .during("lock failed tasks")?;
+    let rows = locked(rows)?;
+    let changes: Vec<_> =
+        rows.iter().filter_map(|row| decide(row, Event::Redrive, Cause::default(), jitter)).collect();
+    apply(conn, &changes).await?;
+    Ok(changes.len())
+}

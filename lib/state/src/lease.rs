@@ -1,0 +1,132 @@
+//! Leases that live: renewals, the fence itself, and what a lease may write.
+
+use std::collections::HashSet;
+
+use dagwright_core::{
+    ids::{PoolId, TaskId, VersionId},
+    range::BlockRange,
+    task::Fence,
+};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::{Result, error::During, rows};
+
+/// A heartbeat of one lease.
+#[derive(Clone, Copy, Debug)]
+pub struct Beat {
+    /// The lease.
+    pub fence: Fence,
+    /// Blocks done so far.
+    pub blocks_done: u64,
+}
+
+/// Leases that were renewed, with their new end, and those that are lost or cancelled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// Until when.
+    pub extended: Vec<(TaskId, OffsetDateTime)>,
+    /// Stop working on these.
+    pub lost: Vec<TaskId>,
+}
+
+/// Extends leases, each fenced on its own. An attempt that is past its timeout is not extended: a worker that cannot stop it
+/// loses it.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn renew(conn: &mut PgConnection, pool_id: PoolId, beats: &[Beat]) -> Result<Renewed> {
+    let tasks: Vec<_> = beats.iter().map(|b| b.fence.task_id.0).collect();
+    let attempts: Vec<_> = beats.iter().map(|b| b.fence.attempt_id.0).collect();
+    let tokens: Vec<_> = beats.iter().map(|b| b.fence.lease_token.0).collect();
+    let done: Vec<_> = beats.iter().map(|b| rows::height_to_pg(b.blocks_done)).collect();
+    let renewed = sqlx::query!(
+        r#"WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+           held AS MATERIALIZED (
+               SELECT t.task_id, b.done FROM tasks t
+               JOIN UNNEST($2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[]) AS b (task_id, attempt_id, lease_token, done)
+                    ON b.task_id = t.task_id AND b.attempt_id = t.attempt_id AND b.lease_token = t.lease_token
+               JOIN jobs j ON j.job_id = t.job_id
+               WHERE t.pool_id = $1 AND t.state = 'Running' AND NOT t.cancel_requested
+                 AND (SELECT now FROM clock) < t.started_at + make_interval(secs => j.timeout_seconds)
+               ORDER BY t.task_id FOR UPDATE OF t)
+           UPDATE tasks t
+           SET lease_expires_at = clock.now + make_interval(secs => p.lease_seconds),
+               progress_at = CASE WHEN held.done > t.blocks_done THEN clock.now ELSE t.progress_at END,
+               blocks_done = GREATEST(t.blocks_done, held.done)
+           FROM held, pools p, clock
+           WHERE t.task_id = held.task_id AND p.pool_id = t.pool_id
+           RETURNING t.task_id, t.lease_expires_at AS "expires_at!""#,
+        pool_id.0,
+        &tasks,
+        &attempts,
+        &tokens,
+        &done,
+    )
+    .fetch_all(conn)
+    .await
+    .during("renew leases")?;
+    let extended: Vec<_> = renewed.into_iter().map(|row| (TaskId(row.task_id), row.expires_at)).collect();
+    let alive: HashSet<_> = extended.iter().map(|(task, _)| *task).collect();
+    let lost = beats.iter().map(|b| b.fence.task_id).filter(|t| !alive.contains(t)).collect();
+    Ok(Renewed { extended, lost })
+}
+
+/// A task among `tasks` that belongs to another pool, if there is one: a caller that names it oversteps its token.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn foreign_task(
+    conn: &mut PgConnection,
+    pool_id: PoolId,
+    tasks: &[TaskId],
+) -> Result<Option<TaskId>> {
+    let ids: Vec<_> = tasks.iter().map(|t| t.0).collect();
+    let found = sqlx::query_scalar!(
+        r#"SELECT task_id AS "task_id!" FROM (
+               SELECT task_id, pool_id FROM tasks WHERE task_id = ANY($2)
+               UNION ALL SELECT task_id, pool_id FROM task_history WHERE task_id = ANY($2)) known
+           WHERE pool_id <> $1 LIMIT 1"#,
+        pool_id.0,
+        &ids,
+    )
+    .fetch_optional(conn)
+    .await
+    .during("look for tasks of other pools")?;
+    Ok(found.map(TaskId))
+}
+
+/// Where a live lease may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteScope {
+    /// Namespace.
+    pub namespace: String,
+    /// Blocks.
+    pub range: BlockRange,
+    /// Outputs, ordered by port.
+    pub outputs: Vec<(String, VersionId)>,
+}
+
+/// What the holder of a current lease may write; none when the lease is not current.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn write_scope(conn: &mut PgConnection, fence: &Fence) -> Result<Option<WriteScope>> {
+    let rows = sqlx::query!(
+        r#"SELECT j.namespace, t.range, o.output, o.version
+           FROM tasks t JOIN jobs j ON j.job_id = t.job_id JOIN task_outputs o ON o.task_id = t.task_id
+           WHERE t.task_id = $1 AND t.attempt_id = $2 AND t.lease_token = $3 AND t.state = 'Running' AND NOT t.cancel_requested
+           ORDER BY o.output"#,
+        fence.task_id.0,
+        fence.attempt_id.0,
+        fence.lease_token.0,
+    )
+    .fetch_all(conn)
+    .await
+    .during("read what a lease may write")?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let range = rows::from_pg("tasks", fence.task_id, &first.range)?;
+    let namespace = first.namespace.clone();
+    let outputs = rows.into_iter().map(|row| (row.output, VersionId(row.version))).collect();
+    Ok(Some(WriteScope { namespace, range, outputs }))
+}

@@ -1,0 +1,217 @@
+//! What the planner reads and writes. Its decision is `dagwright_core::plan`.
+
+use std::collections::BTreeMap;
+
+use dagwright_core::{
+    ids::JobId,
+    plan::{OutputCoverage, PlannedTask},
+    range::{BlockRange, RangeSet},
+};
+use sqlx::PgConnection;
+use time::Duration;
+use uuid::Uuid;
+
+use crate::{Result, error::During, rows};
+
+/// A job whose row this transaction holds: nobody else plans it meanwhile.
+#[derive(Clone, Debug)]
+pub struct PlannableJob {
+    /// The job.
+    pub job_id: JobId,
+    /// `namespace/owner/job`, for logs.
+    pub subject: String,
+    /// Wanted blocks; none while the follow target has not passed the start.
+    pub wanted: Option<BlockRange>,
+    /// Blocks per task.
+    pub chunk: u64,
+    /// Tasks that may wait or run at once.
+    pub max_in_flight: u32,
+    /// Tasks that do.
+    pub in_flight: u32,
+}
+
+struct JobRow {
+    job_id: Uuid,
+    subject: String,
+    target_start: i64,
+    target_end: i64,
+    chunk_size: i64,
+    max_in_flight: i32,
+    in_flight: i64,
+}
+
+impl From<JobRow> for PlannableJob {
+    fn from(row: JobRow) -> Self {
+        Self {
+            job_id: JobId(row.job_id),
+            subject: row.subject,
+            wanted: BlockRange::new(rows::count(row.target_start), rows::count(row.target_end)),
+            chunk: rows::count(row.chunk_size),
+            max_in_flight: rows::small(row.max_in_flight),
+            in_flight: u32::try_from(row.in_flight).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+macro_rules! lock_job {
+    ($condition:tt, $($arg:expr),*) => {
+        sqlx::query_as!(
+            JobRow,
+            r#"SELECT j.job_id, j.namespace || '/' || j.owner_name || '/' || j.name AS "subject!", j.target_start, j.target_end,
+                      j.chunk_size, j.max_in_flight,
+                      (SELECT count(*) FROM tasks t WHERE t.job_id = j.job_id AND t.state IN ('Queued', 'Running')) AS "in_flight!"
+               FROM jobs j WHERE j.removed_at IS NULL AND NOT j.suspended
+                 AND EXISTS (SELECT FROM pools p WHERE p.pool_id = j.pool_id AND p.deleted_at IS NULL) AND "# + $condition + " FOR NO KEY UPDATE OF j SKIP LOCKED",
+            $($arg),*
+        )
+    };
+}
+
+/// Locks the job that was planned longest ago, if that is longer ago than `older_than`.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn lock_next(conn: &mut PgConnection, older_than: Duration) -> Result<Option<PlannableJob>> {
+    let row = lock_job!(
+        "(j.planned_at IS NULL OR j.planned_at < clock_timestamp() - make_interval(secs => $1))
+         ORDER BY j.planned_at NULLS FIRST LIMIT 1",
+        older_than.as_seconds_f64()
+    )
+    .fetch_optional(conn)
+    .await
+    .during("lock the next job to plan")?;
+    Ok(row.map(Into::into))
+}
+
+/// Locks one job; none when it is suspended, removed, or being planned.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn lock(conn: &mut PgConnection, job_id: JobId) -> Result<Option<PlannableJob>> {
+    let row = lock_job!("j.job_id = $1", job_id.0).fetch_optional(conn).await.during("lock a job to plan")?;
+    Ok(row.map(Into::into))
+}
+
+/// What of a job's outputs is committed, and what is on its way.
+///
+/// One statement, hence one snapshot: a range that commits while this runs is seen as pending or as covered, never as neither.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn coverage(conn: &mut PgConnection, job_id: JobId) -> Result<Vec<OutputCoverage>> {
+    let found = sqlx::query!(
+        r#"SELECT o.output, c.pending AS "pending?", lower(c.r) AS "start?", upper(c.r) AS "end?"
+           FROM job_outputs o LEFT JOIN LATERAL (
+               SELECT false AS pending, unnest(range_agg(p.range)) AS r FROM partition_versions p
+               WHERE p.namespace = o.namespace AND p.version = o.version AND p.current
+               UNION ALL
+               SELECT true, unnest(range_agg(t.range)) FROM task_outputs t
+               WHERE t.namespace = o.namespace AND t.version = o.version) c ON true
+           WHERE o.job_id = $1 ORDER BY o.output"#,
+        job_id.0
+    )
+    .fetch_all(conn)
+    .await
+    .during("read the coverage of a job")?;
+    let mut outputs: BTreeMap<String, (RangeSet, RangeSet)> = BTreeMap::new();
+    for row in found {
+        let (covered, pending) = outputs.entry(row.output).or_default();
+        let Some(range) =
+            row.start.zip(row.end).and_then(|(s, e)| BlockRange::new(rows::count(s), rows::count(e)))
+        else {
+            continue;
+        };
+        if row.pending == Some(true) { pending.insert(range) } else { covered.insert(range) }
+    }
+    let coverage = |(output, (covered, pending))| OutputCoverage { output, covered, pending };
+    Ok(outputs.into_iter().map(coverage).collect())
+}
+
+/// Inserts planned tasks with what they cover and the messages that offer them. What another job's unfinished task covers
+/// already is left to that task. Returns how many tasks were new.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn insert(conn: &mut PgConnection, job_id: JobId, planned: &[PlannedTask]) -> Result<u64> {
+    if planned.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<_> = planned.iter().map(|_| Uuid::now_v7()).collect();
+    let starts: Vec<_> = planned.iter().map(|t| rows::height_to_pg(t.range.start())).collect();
+    let ends: Vec<_> = planned.iter().map(|t| rows::height_to_pg(t.range.end())).collect();
+    sqlx::query!(
+        "INSERT INTO tasks (task_id, job_id, pool_id, range, state, priority, not_before, max_attempts)
+         SELECT u.task_id, j.job_id, j.pool_id, int8range(u.start, u.stop), 'Queued', j.priority, clock_timestamp(), j.max_attempts
+         FROM UNNEST($2::uuid[], $3::bigint[], $4::bigint[]) AS u (task_id, start, stop), jobs j WHERE j.job_id = $1",
+        job_id.0,
+        &ids,
+        &starts,
+        &ends
+    )
+    .execute(&mut *conn)
+    .await
+    .during("insert planned tasks")?;
+    insert_outputs(conn, job_id, planned, &ids).await?;
+    offer(conn, &ids).await
+}
+
+async fn insert_outputs(
+    conn: &mut PgConnection,
+    job_id: JobId,
+    planned: &[PlannedTask],
+    ids: &[Uuid],
+) -> Result<()> {
+    let pairs = planned
+        .iter()
+        .zip(ids)
+        .flat_map(|(task, id)| task.outputs.iter().map(|output| (*id, output.clone())));
+    let (tasks, outputs): (Vec<Uuid>, Vec<String>) = pairs.unzip();
+    sqlx::query!(
+        "INSERT INTO task_outputs (task_id, output, namespace, version, range)
+         SELECT t.task_id, o.output, o.namespace, o.version, t.range
+         FROM UNNEST($2::uuid[], $3::text[]) AS u (task_id, output)
+         JOIN tasks t ON t.task_id = u.task_id JOIN job_outputs o ON o.job_id = $1 AND o.output = u.output
+         -- Committed by another job since the coverage was read.
+         WHERE NOT EXISTS (SELECT FROM partition_versions p WHERE p.namespace = o.namespace AND p.version = o.version
+                           AND p.current AND p.range && t.range)
+         ON CONFLICT DO NOTHING",
+        job_id.0,
+        &tasks,
+        &outputs
+    )
+    .execute(conn)
+    .await
+    .during("insert what planned tasks cover")?;
+    Ok(())
+}
+
+async fn offer(conn: &mut PgConnection, ids: &[Uuid]) -> Result<u64> {
+    sqlx::query!(
+        "DELETE FROM tasks t WHERE task_id = ANY($1) AND NOT EXISTS (SELECT FROM task_outputs o WHERE o.task_id = t.task_id)",
+        ids
+    )
+    .execute(&mut *conn)
+    .await
+    .during("drop tasks that others cover")?;
+    let offered = sqlx::query!(
+        "INSERT INTO outbox (task_id, attempt, pool_id, priority, not_before)
+         SELECT task_id, attempt, pool_id, priority, not_before FROM tasks WHERE task_id = ANY($1)",
+        ids
+    )
+    .execute(conn)
+    .await
+    .during("write messages of planned tasks")?;
+    Ok(offered.rows_affected())
+}
+
+/// Notes that a job was planned.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn mark_planned(conn: &mut PgConnection, job_id: JobId) -> Result<()> {
+    sqlx::query!("UPDATE jobs SET planned_at = clock_timestamp() WHERE job_id = $1", job_id.0)
+        .execute(conn)
+        .await
+        .during("mark a job as planned")?;
+    Ok(())
+}
