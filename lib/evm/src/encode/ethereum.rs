@@ -1,5 +1,7 @@
 //! Types 0x0 to 0x4, by alloy's encoders.
 
+use std::fmt::Display;
+
 use alloy_consensus::{
     SignableTransaction, TxEip1559, TxEip2930, TxEip4844, TxEip7702, TxLegacy,
     transaction::RlpEcdsaEncodableTx,
@@ -16,10 +18,10 @@ use crate::json::{self, Transaction};
 pub(super) fn encode(tx: &Transaction) -> Result<EncodedTransaction, Unencodable> {
     match tx.tx_type {
         0 => legacy(tx),
-        1 => typed(tx, eip2930(tx)?),
-        2 => typed(tx, eip1559(tx)?),
-        3 => typed(tx, eip4844(tx)?),
-        4 => typed(tx, eip7702(tx)?),
+        1 => typed(tx, &eip2930(tx)?),
+        2 => typed(tx, &eip1559(tx)?),
+        3 => typed(tx, &eip4844(tx)?),
+        4 => typed(tx, &eip7702(tx)?),
         other => Err(Unencodable::UnknownType(other)),
     }
 }
@@ -36,7 +38,7 @@ where
     EncodedTransaction { bytes, sender, tentative: false }
 }
 
-fn typed<T>(source: &Transaction, tx: T) -> Result<EncodedTransaction, Unencodable>
+fn typed<T>(source: &Transaction, tx: &T) -> Result<EncodedTransaction, Unencodable>
 where
     T: RlpEcdsaEncodableTx + SignableTransaction<Signature>,
 {
@@ -48,7 +50,7 @@ where
     if let Some(v) = v.filter(|v| *v != parity) {
         return Err(contradiction("v", parity, v));
     }
-    Ok(finish(&tx, Signature::new(need("r", source.r)?, need("s", source.s)?, parity == 1)))
+    Ok(finish(tx, Signature::new(need("r", source.r)?, need("s", source.s)?, parity == 1)))
 }
 
 /// The chain id and the parity of a legacy signature share one number (EIP-155).
@@ -166,6 +168,6 @@ fn input(tx: &Transaction) -> Result<Bytes, Unencodable> {
     }
 }
 
-fn contradiction(field: &'static str, expected: impl ToString, got: impl ToString) -> Unencodable {
-    Unencodable::Contradiction { field, expected: expected.to_string(), got: got.to_string() }
+fn contradiction(field: &'static str, expected: impl Display, got: impl Display) -> Unencodable {
+    Unencodable::Contradiction { field, expected: format!("{expected}"), got: format!("{got}") }
 }

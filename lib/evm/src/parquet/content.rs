@@ -56,7 +56,7 @@ fn value(hasher: &mut Sha256, array: &dyn Array, row: usize) -> Result<(), Arrow
     match array.data_type() {
         DataType::UInt64 => hasher.update(array.as_primitive::<UInt64Type>().value(row).to_le_bytes()),
         DataType::Decimal128(..) => {
-            hasher.update(array.as_primitive::<Decimal128Type>().value(row).to_le_bytes())
+            hasher.update(array.as_primitive::<Decimal128Type>().value(row).to_le_bytes());
         }
         DataType::Boolean => hasher.update([u8::from(array.as_boolean().value(row))]),
         DataType::Binary => feed(hasher, array.as_binary::<i32>().value(row)),

@@ -138,9 +138,9 @@ pub fn encode(
     let edges = verify_links(bundles.iter().map(VerifiedBundle::block)).map_err(EncodeError::Link)?;
     let meta = Meta { kind, ctx, edges, first_hash: bundles.first().map(|b| b.block().header.hash), bundles };
     match kind {
-        OutputKind::Blocks => write(&meta, &blocks::columns(), blocks::rows(ctx, bundles)),
-        OutputKind::Transactions => write(&meta, &transactions::columns(), transactions::rows(ctx, bundles)),
-        OutputKind::Logs => write(&meta, &logs::columns(), logs::rows(ctx, bundles)),
+        OutputKind::Blocks => write(&meta, &blocks::columns(), &blocks::rows(ctx, bundles)),
+        OutputKind::Transactions => write(&meta, &transactions::columns(), &transactions::rows(ctx, bundles)),
+        OutputKind::Logs => write(&meta, &logs::columns(), &logs::rows(ctx, bundles)),
         OutputKind::Traces => Err(EncodeError::Unsupported(kind)),
     }
 }
@@ -153,7 +153,7 @@ struct Meta<'a> {
     bundles: &'a [VerifiedBundle],
 }
 
-fn write<T>(meta: &Meta<'_>, columns: &Columns<T>, rows: Vec<T>) -> Result<EncodedFile, EncodeError> {
+fn write<T>(meta: &Meta<'_>, columns: &Columns<T>, rows: &[T]) -> Result<EncodedFile, EncodeError> {
     let kind = meta.kind;
     let parquet = |source| EncodeError::Parquet { kind, source };
     let schema = Arc::new(columns.schema());

@@ -59,7 +59,7 @@ pub(super) fn hashes_type() -> DataType {
 
 pub(super) fn hashes<'a>(rows: impl Iterator<Item = Option<&'a [B256]>>) -> ArrayRef {
     let rows: Vec<_> = rows.collect();
-    let flat = rows.iter().flatten().flat_map(|row| row.iter()).map(|hash| hash.as_slice());
+    let flat = rows.iter().flatten().flat_map(|row| row.iter()).map(B256::as_slice);
     list(rows.iter().map(|row| row.map(<[_]>::len)), binary(flat))
 }
 
@@ -74,7 +74,7 @@ pub(super) fn access_list_type() -> DataType {
 pub(super) fn access_lists<'a>(rows: impl Iterator<Item = Option<&'a [AccessListItem]>>) -> ArrayRef {
     let rows: Vec<_> = rows.collect();
     let flat: Vec<&AccessListItem> = rows.iter().flatten().flat_map(|row| row.iter()).collect();
-    let keys = flat.iter().flat_map(|entry| entry.storage_keys.iter()).map(|key| key.as_slice());
+    let keys = flat.iter().flat_map(|entry| entry.storage_keys.iter()).map(B256::as_slice);
     let columns = vec![
         binary(flat.iter().map(|entry| entry.address.as_slice())),
         list(flat.iter().map(|entry| Some(entry.storage_keys.len())), binary(keys)),

@@ -175,7 +175,7 @@ fn extra_fields<'a>(row: &Row<'a>) -> Option<&'a serde_json::Map<String, serde_j
 fn receipt<'a>() -> Vec<Column<Row<'a>>> {
     vec![
         Column::nullable("success", Cell::Bool(Row::success)),
-        Column::nullable("post_state_root", Cell::Bytes(|r| r.post_state_root())),
+        Column::nullable("post_state_root", Cell::Bytes(Row::post_state_root)),
         Column::new("gas_used", Cell::U64(|r| Some(r.gas_used))),
         Column::new("cumulative_gas_used", Cell::U64(|r| Some(r.receipt.cumulative_gas_used))),
         Column::nullable("effective_gas_price", Cell::Fee(Row::effective_gas_price)),

@@ -35,8 +35,12 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn mismatch(field: impl Into<String>, expected: impl ToString, got: impl ToString) -> Self {
-        Self::Mismatch { field: field.into(), expected: expected.to_string(), got: got.to_string() }
+    pub(super) fn mismatch(
+        field: impl Into<String>,
+        expected: impl fmt::Display,
+        got: impl fmt::Display,
+    ) -> Self {
+        Self::Mismatch { field: field.into(), expected: format!("{expected}"), got: format!("{got}") }
     }
 
     pub(super) fn unknown(reason: impl Into<String>) -> Self {
