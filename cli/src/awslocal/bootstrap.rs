@@ -54,10 +54,10 @@ pub async fn bootstrap(config: BootstrapConfig) -> anyhow::Result<Bootstrapped> 
         log_group: &config.log_group,
     };
     let (role_arns, (), (), ()) = tokio::try_join!(
-        roles(&aws, &scope),
-        bucket(&aws, &config.bucket),
-        cluster(&aws, &config.cluster),
-        log_group(&aws, &config.log_group),
+        Box::pin(roles(&aws, &scope)),
+        Box::pin(bucket(&aws, &config.bucket)),
+        Box::pin(cluster(&aws, &config.cluster)),
+        Box::pin(log_group(&aws, &config.log_group)),
     )?;
     Ok(Bootstrapped {
         role_arns,

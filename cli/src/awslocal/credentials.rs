@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use aws_config::SdkConfig;
@@ -13,6 +13,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use rand::Rng;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -60,7 +61,7 @@ impl CredentialsEndpoint {
             sts: aws_sdk_sts::Client::new(&root),
             sts_endpoint,
             root,
-            secret: rand::random(),
+            secret: rand::rng().random(),
             roles: Mutex::default(),
         });
         let app = Router::new().route("/v1/credentials/{role}", get(serve)).with_state(Arc::clone(&shared));
@@ -144,8 +145,8 @@ impl Shared {
 }
 
 fn is_fresh(session: &StsCredentials) -> bool {
-    let expiry = SystemTime::try_from(*session.expiration());
-    expiry.is_ok_and(|expiry| expiry > SystemTime::now() + 5 * HANDED_OUT_FOR)
+    let left = session.expiration().secs() - OffsetDateTime::now_utc().unix_timestamp();
+    u64::try_from(left).is_ok_and(|left| left > 5 * HANDED_OUT_FOR.as_secs())
 }
 
 async fn serve(State(shared): State<Arc<Shared>>, Path(id): Path<String>, headers: HeaderMap) -> Response {

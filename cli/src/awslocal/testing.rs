@@ -116,6 +116,10 @@ fn spawn(dir: &Path, port: u16) -> Child {
         .unwrap()
 }
 
+pub(crate) fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap()
+}
+
 /// Polls until `check` is `Ok`; its error says what is missing.
 pub(crate) async fn wait_for<T, F, Fut>(what: &str, limit: Duration, mut check: F) -> T
 where

@@ -5,13 +5,13 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use serde_json::Value;
 
-use super::testing::{Ministack, wait_for};
+use super::testing::{Ministack, client, wait_for};
 use super::{CredentialsEndpoint, REGION, config};
 
 /// What an SDK does with the two variables.
 async fn fetch(credentials: &CredentialsEndpoint, role_arn: &str) -> Result<Value, String> {
     let env: std::collections::BTreeMap<_, _> = credentials.env_for(role_arn).into_iter().collect();
-    let answer = reqwest::Client::new()
+    let answer = client()
         .get(&env["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
         .header("authorization", &env["AWS_CONTAINER_AUTHORIZATION_TOKEN"])
         .send()
@@ -63,7 +63,7 @@ async fn bootstrap_twice_changes_nothing() {
     assert_eq!(first.role_arns.len(), 7);
     let s3 = aws_sdk_s3::Client::new(&super::root_config(&ministack.endpoint, REGION));
     let versioning = s3.get_bucket_versioning().bucket(&first.bucket).send().await.unwrap();
-    assert_eq!(versioning.status().map(|status| status.as_str()), Some("Enabled"));
+    assert_eq!(versioning.status().map(aws_sdk_s3::types::BucketVersioningStatus::as_str), Some("Enabled"));
     let lifecycle = s3.get_bucket_lifecycle_configuration().bucket(&first.bucket).send().await.unwrap();
     assert_eq!(lifecycle.rules().len(), 1);
 }
@@ -155,7 +155,7 @@ async fn credentials_need_the_token_of_their_role() {
         credentials.env_for(&made.role_arns[key]).into_iter().map(|(_, value)| value).collect::<Vec<_>>()
     };
     let (query, rpc) = (env("query"), env("rpc"));
-    let client = reqwest::Client::new();
+    let client = client();
     for token in ["", "x", &rpc[1]] {
         let answer = client.get(&query[0]).header("authorization", token).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 401, "{token:?}");

@@ -24,6 +24,12 @@ pub(crate) fn write(run_dir: &Path, container: &str, pid: u32) -> io::Result<()>
     fs::write(path(run_dir, container), text)
 }
 
+/// The recorded process, if it is still the one that lives under its pid.
+pub(crate) fn alive(run_dir: &Path, container: &str) -> Option<u32> {
+    let record: Record = serde_json::from_slice(&fs::read(path(run_dir, container)).ok()?).ok()?;
+    (start_ticks(record.pid) == Some(record.started)).then_some(record.pid)
+}
+
 /// Forgets a process that has ended.
 pub(crate) fn remove(run_dir: &Path, container: &str) {
     // Left behind, it names a pid and start time that no process has: harmless.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
+use rand::Rng;
 
 use super::container::{Container, Phase, Spec};
 use super::image::Images;
@@ -52,7 +53,7 @@ impl Registry {
         if self.images.find(&spec.image).is_none() {
             return Err(Refusal::NoImage(spec.image));
         }
-        let id = hex::encode(rand::random::<[u8; 32]>());
+        let id = hex::encode(rand::rng().random::<[u8; 32]>());
         let name = name.unwrap_or_else(|| id[..12].to_owned());
         if !is_name(&name) {
             return Err(Refusal::Bad(format!(

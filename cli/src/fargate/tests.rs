@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Engine, FargateConfig, ImageCommand};
-use crate::awslocal::testing::{HOSTNAME, Ministack, wait_for};
+use crate::awslocal::testing::{HOSTNAME, Ministack, client, wait_for};
 use crate::awslocal::{Bootstrapped, REGION};
 
 const IMAGE: &str = "test/shell:local";
@@ -137,7 +137,10 @@ async fn a_task_runs_to_its_exit_code_with_its_output_in_the_log_group() {
     let arn = world.run("exit").await;
     let task = world.wait_status(&arn, "STOPPED").await;
     assert_eq!(task.containers()[0].exit_code(), Some(3));
-    assert_eq!(task.stop_code().map(|code| code.as_str()), Some("EssentialContainerExited"));
+    assert_eq!(
+        task.stop_code().map(aws_sdk_ecs::types::TaskStopCode::as_str),
+        Some("EssentialContainerExited")
+    );
     let details = task.attachments()[0].details();
     assert!(details.iter().any(|d| d.name() == Some("privateIPv4Address")), "{details:?}");
     let logs = aws_sdk_cloudwatchlogs::Client::new(&world.ministack.credentials().await.root_config());
@@ -208,7 +211,7 @@ async fn a_task_sees_its_role_and_no_other_key() {
         "{env:?}"
     );
     assert!(env["ECS_CONTAINER_METADATA_URI_V4"].starts_with("http://127.0.0.1:"), "{env:?}");
-    let client = reqwest::Client::new();
+    let client = client();
     let keys = client
         .get(env["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
         .header("authorization", env["AWS_CONTAINER_AUTHORIZATION_TOKEN"])

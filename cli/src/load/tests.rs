@@ -124,10 +124,10 @@ fn check(transaction: &Transaction, receipt: &Value, context: &str) {
         Action::Transfer { .. } => assert_eq!(topics[0][0], TRANSFER, "{context}"),
         Action::EmitLogs { .. } => assert_eq!(topics.len(), 5, "{context}"),
         Action::DeployToken | Action::DeployLogShapes => {
-            assert!(receipt["contractAddress"].is_string(), "{context}")
+            assert!(receipt["contractAddress"].is_string(), "{context}");
         }
         Action::Pay { .. } | Action::Overdraw { .. } | Action::Overreach { .. } => {
-            assert!(topics.is_empty(), "{context}")
+            assert!(topics.is_empty(), "{context}");
         }
         Action::Approve { .. } => assert_eq!(topics.len(), 1, "{context}"),
     }
