@@ -1,0 +1,23 @@
+//! The local stack: the whole system on loopback, on real parts.
+//!
+//! A supervisor process owns every other process. The commands talk to it by two files in the stack's folder
+//! (settings and status) and by signals: there is no control protocol to keep compatible.
+
+pub mod commands;
+pub mod first_light;
+mod plan;
+mod postgres;
+mod process;
+mod settings;
+mod status;
+mod supervisor;
+mod sweep;
+mod token;
+
+pub use postgres::ensure_database;
+pub use settings::{Programs, REGION, Settings};
+pub use status::{Phase, Probe, Process, Status};
+pub use supervisor::{Extent, Stack};
+pub use token::sign as sign_token;
+
+pub(crate) use settings::write_private;
