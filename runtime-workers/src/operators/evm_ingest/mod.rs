@@ -44,15 +44,26 @@ impl Operator for EvmIngest {
     }
 
     async fn run(&self, task: &TaskContext) -> Result<Vec<CommittedPartition>, OperatorError> {
-        let plan = Arc::new(Plan::read(&task.work)?);
-        let bundles = Arc::new(fetch_and_verify(task, &plan).await?);
-        let mut partitions = Vec::with_capacity(plan.outputs.len());
-        for (kind, output) in &plan.outputs {
-            let file = encoded(*kind, &plan, &bundles).await?;
+        let mut partitions = Vec::new();
+        for (output, file) in read_range(task).await? {
             partitions.push(write(task, output, file).await?);
         }
         Ok(partitions)
     }
+}
+
+/// Everything but the writing: one file per output of the task, made of verified and linked blocks only.
+///
+/// # Errors
+/// When the task makes no sense, or its blocks cannot be had or do not hold.
+pub async fn read_range(task: &TaskContext) -> Result<Vec<(&Output, EncodedFile)>, OperatorError> {
+    let plan = Arc::new(Plan::read(&task.work)?);
+    let bundles = Arc::new(fetch_and_verify(task, &plan).await?);
+    let mut files = Vec::with_capacity(plan.kinds.len());
+    for (kind, output) in plan.kinds.iter().zip(&task.work.outputs) {
+        files.push((output, encoded(*kind, &plan, &bundles).await?));
+    }
+    Ok(files)
 }
 
 /// All blocks of the range, verified and linked, in order.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use dagwright_contracts::tasks::{EvmIngestConfig, Output, Work};
+use dagwright_contracts::tasks::{EvmIngestConfig, Work};
 use dagwright_core::range::BlockRange;
 use dagwright_evm::{OutputKind, Profile, profile};
 use serde::Deserialize as _;
@@ -18,7 +18,8 @@ pub(super) struct Plan {
     pub(super) config: EvmIngestConfig,
     pub(super) profile: &'static Profile,
     pub(super) range: BlockRange,
-    pub(super) outputs: Vec<(OutputKind, Output)>,
+    /// One per output of the task, in the same order.
+    pub(super) kinds: Vec<OutputKind>,
 }
 
 impl Plan {
@@ -29,20 +30,20 @@ impl Plan {
         let profile = profile(&config.profile).ok_or_else(|| {
             invalid(format!("chain profile \"{}\" is not known to this worker", config.profile))
         })?;
-        let outputs = work.outputs.iter().map(|output| {
+        let kinds = work.outputs.iter().map(|output| {
             let kind: OutputKind = output.name.parse().map_err(|error| invalid(format!("{error}")))?;
             if kind == OutputKind::Traces {
                 return Err(invalid(
                     "output traces is not supported yet: leave it out of the stream's outputs".into(),
                 ));
             }
-            Ok((kind, output.clone()))
+            Ok(kind)
         });
-        let outputs: Vec<_> = outputs.collect::<Result<_, _>>()?;
-        if outputs.is_empty() {
+        let kinds: Vec<_> = kinds.collect::<Result<_, _>>()?;
+        if kinds.is_empty() {
             return Err(invalid(format!("{} has no outputs", work.subject)));
         }
-        Ok(Self { config, profile, range: work.range, outputs })
+        Ok(Self { config, profile, range: work.range, kinds })
     }
 
     /// The range in pieces, in order.
@@ -55,6 +56,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use dagwright_contracts::tasks::Output;
     use dagwright_core::ids::VersionId;
     use serde_json::json;
     use uuid::Uuid;
@@ -88,7 +90,7 @@ mod tests {
     fn a_range_is_cut_into_batches_without_gap_or_overlap() {
         let plan = Plan::read(&work(config(), &["blocks", "logs"])).unwrap();
         assert_eq!(plan.batches(), vec![10..14, 14..18, 18..19]);
-        assert_eq!(plan.outputs[1].0, OutputKind::Logs);
+        assert_eq!(plan.kinds[1], OutputKind::Logs);
     }
 
     #[test]

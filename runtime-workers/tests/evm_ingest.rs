@@ -1,0 +1,141 @@
+//! `evm_ingest` against real nodes whose answers are falsified on the way: whatever a provider claims, nothing wrong comes
+//! out, the provider is named, and another one's answers give the same bytes as the truth.
+
+use dagwright_contracts::{
+    endpoints::Endpoints,
+    gateway::ProviderState,
+    tasks::{EvmIngestConfig, Fence, Output, Verification, Work},
+};
+use dagwright_core::{
+    ids::{AttemptId, LeaseToken, TaskId, VersionId},
+    range::BlockRange,
+};
+use dagwright_evm::parquet::EncodedFile;
+use dagwright_testkit::{
+    fault_proxy::{Fault, Lie, Rule},
+    rpc_pool::{Gateway, POOL_TOKEN, Setup},
+};
+use dagwright_worker::{
+    gateway,
+    leases::Progress,
+    operators::{OperatorError, Reason, TaskContext, evm_ingest::read_range},
+    store::TaskStore,
+    tasks_api::TasksApi,
+};
+use uuid::Uuid;
+
+const BLOCKS: u64 = 24;
+
+async fn pool() -> Gateway {
+    Gateway::with(Setup { blocks: BLOCKS, timeout_ms: 5_000, ..Setup::default() }).await
+}
+
+fn task(pool: &Gateway, avoid: &[&str]) -> TaskContext {
+    let output = |name: &str| Output {
+        name: name.into(),
+        version: VersionId(Uuid::nil()),
+        bucket: "nowhere".into(),
+        prefix: "nothing/".into(),
+    };
+    let config = EvmIngestConfig {
+        chain_id: 31337,
+        profile: "ethereum".into(),
+        verification: Verification::Required,
+        rpc_pool: "chain".into(),
+    };
+    let work = Work {
+        namespace: "demo".into(),
+        subject: "ChainSync demo/local stream core".into(),
+        operator: "evm_ingest".into(),
+        semantics: 1,
+        config: serde_json::to_value(config).unwrap(),
+        range: BlockRange::new(0, BLOCKS + 1).unwrap(),
+        outputs: ["blocks", "transactions", "logs"].map(output).into(),
+        avoid_providers: avoid.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    // Nothing is written here, so that nobody has to hand out rights.
+    let nobody: Endpoints = "http://127.0.0.1:1".parse().unwrap();
+    let api = TasksApi::new(nobody, POOL_TOKEN.parse().unwrap()).unwrap();
+    let fence = Fence {
+        task_id: TaskId(Uuid::nil()),
+        attempt_id: AttemptId(Uuid::nil()),
+        lease_token: LeaseToken(Uuid::nil()),
+    };
+    let aws =
+        aws_config::SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
+    TaskContext {
+        work,
+        progress: Progress::default(),
+        store: TaskStore::new(&aws, api, fence),
+        gateway: gateway::Gateway::new(pool.url.parse().unwrap(), POOL_TOKEN.parse().unwrap()).unwrap(),
+    }
+}
+
+async fn read(pool: &Gateway, avoid: &[&str]) -> Result<Vec<EncodedFile>, OperatorError> {
+    let task = task(pool, avoid);
+    let files = read_range(&task).await?;
+    assert_eq!(task.progress.blocks(), BLOCKS + 1);
+    Ok(files.into_iter().map(|(_, file)| file).collect())
+}
+
+fn bytes(files: &[EncodedFile]) -> Vec<&[u8]> {
+    files.iter().map(|file| file.bytes.as_ref()).collect()
+}
+
+#[tokio::test]
+async fn a_range_gives_the_same_bytes_from_every_provider() {
+    let pool = pool().await;
+    let (first, second) = (read(&pool, &[]).await.unwrap(), read(&pool, &["a"]).await.unwrap());
+    assert!(pool.faults(1).calls("eth_getBlockReceipts") > BLOCKS, "the second run read from provider b");
+    assert_eq!(bytes(&first), bytes(&second));
+    assert_eq!(first[0].rows, BLOCKS + 1);
+    assert!(first[1].rows > 0 && first[2].rows > 0, "the chain has transactions and logs");
+}
+
+#[tokio::test]
+async fn a_lie_is_never_written_and_names_its_provider() {
+    let pool = pool().await;
+    let truth = read(&pool, &["a"]).await.unwrap();
+    for lie in [
+        Lie::ShortReceipts,
+        Lie::EmptyReceipts,
+        Lie::NullInsideReceipts,
+        Lie::DropLogs,
+        Lie::DropOneLog,
+        Lie::CopyLog,
+        Lie::AlterTopic,
+        Lie::AlterData,
+        Lie::AlterValue,
+        Lie::AlterSender,
+        Lie::AlterHeader,
+        Lie::SiblingReceipts,
+        Lie::OtherBlock,
+    ] {
+        // A pool of its own, because the liar is cordoned.
+        let pool = pool.again();
+        let faults = pool.faults(0);
+        let rule = faults.add(Rule::always(Fault::Lie(lie.clone())));
+        let error = read(&pool, &[]).await.expect_err(&format!("{lie:?} was believed"));
+        assert_eq!(error.reason, Reason::VerificationFailed, "{lie:?}: {error}");
+        assert_eq!((error.provider.as_deref(), error.retryable), (Some("a"), true), "{lie:?}: {error}");
+        assert!(error.message.contains("provider a") && error.message.contains("block "), "{error}");
+        assert!(faults.hits(rule) > 0);
+        assert_eq!(pool.state("a"), ProviderState::Cordoned, "{lie:?}");
+        let retried = read(&pool, &["a"]).await.unwrap();
+        assert_eq!(bytes(&retried), bytes(&truth), "{lie:?}");
+        faults.clear();
+    }
+}
+
+#[tokio::test]
+async fn trouble_on_the_way_is_waited_out() {
+    let pool = pool().await;
+    for provider in [0, 1] {
+        let unavailable = Fault::Status { status: 503, body: "later".into(), retry_after: None };
+        pool.faults(provider).add(Rule::always(unavailable).times(6));
+        pool.faults(provider).add(Rule::always(Fault::Reset).times(2));
+        pool.faults(provider).add(Rule::always(Fault::Lie(Lie::Null)).on_block(3).times(1));
+    }
+    let files = read(&pool, &[]).await.unwrap();
+    assert_eq!(files[0].rows, BLOCKS + 1);
+}

@@ -1,0 +1,210 @@
+//! The proxy's server side: judge a request, then let it pass, spoil it or lie about it.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use futures::stream;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Frame, Incoming},
+    header::CONTENT_LENGTH,
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    control::{FaultControl, Strike},
+    forward::Upstream,
+    lies::Lie,
+    rules::{Fault, RpcMatch, Subject, collect},
+};
+
+/// A running proxy; it stops when dropped.
+pub struct FaultProxy {
+    address: SocketAddr,
+    control: FaultControl,
+    _stop: DropGuard,
+}
+
+type Body = BoxBody<Bytes, Cut>;
+
+/// The connection is to be closed here.
+#[derive(Debug)]
+struct Cut;
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("cut by a fault rule")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+impl FaultProxy {
+    /// Listens on a free loopback port before `upstream`, an `http://host:port` URL.
+    ///
+    /// # Errors
+    /// When the URL is none, or nothing can be bound.
+    pub async fn start(upstream: &str) -> anyhow::Result<Self> {
+        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)), upstream).await
+    }
+
+    /// As [`Self::start`], on a given address.
+    ///
+    /// # Errors
+    /// When the URL is none, or the address cannot be bound.
+    pub async fn start_on(listen: SocketAddr, upstream: &str) -> anyhow::Result<Self> {
+        let upstream = Arc::new(Upstream::new(upstream)?);
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
+        let (address, control, stop) =
+            (listener.local_addr()?, FaultControl::default(), CancellationToken::new());
+        let (shared, stopped) = (control.clone(), stop.clone());
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    () = stopped.cancelled() => return,
+                    accepted = listener.accept() => accepted,
+                };
+                let Ok((connection, _)) = accepted else { continue };
+                tokio::spawn(connected(connection, shared.clone(), Arc::clone(&upstream), stopped.clone()));
+            }
+        });
+        Ok(Self { address, control, _stop: stop.drop_guard() })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sets rules.
+    #[must_use]
+    pub fn control(&self) -> FaultControl {
+        self.control.clone()
+    }
+}
+
+async fn connected(
+    connection: TcpStream,
+    control: FaultControl,
+    upstream: Arc<Upstream>,
+    stop: CancellationToken,
+) {
+    let service = service_fn(move |request| handle(request, control.clone(), Arc::clone(&upstream)));
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let serving = builder.serve_connection(TokioIo::new(connection), service);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // An error here is a fault that was asked for, or a client that went away.
+        _ = serving => {}
+    }
+}
+
+async fn handle(
+    request: Request<Incoming>,
+    control: FaultControl,
+    upstream: Arc<Upstream>,
+) -> anyhow::Result<Response<Body>> {
+    let request = collect(request).await?;
+    let strike = control.strike(&Subject::of(&request));
+    match strike {
+        None => Ok(whole(pass(&upstream, request).await)),
+        Some(strike) => spoil(strike, request, &control, &upstream).await,
+    }
+}
+
+async fn spoil(
+    Strike { id, fault, when }: Strike,
+    request: Request<Bytes>,
+    control: &FaultControl,
+    upstream: &Upstream,
+) -> anyhow::Result<Response<Body>> {
+    match fault {
+        Fault::Status { status, body, retry_after } => {
+            let mut response = Response::builder().status(status);
+            if let Some(seconds) = retry_after {
+                response = response.header("retry-after", seconds);
+            }
+            Ok(whole(response.body(Bytes::from(body))?))
+        }
+        Fault::RpcError { code, message } => Ok(whole(rpc_error(request.body(), code, &message))),
+        Fault::Garbage => Ok(whole(Response::new(Bytes::from_static(b"<html>\xff\xfe not an answer")))),
+        Fault::Truncate { after } => truncated(pass(upstream, request).await, after),
+        Fault::Hang => std::future::pending().await,
+        Fault::Reset => anyhow::bail!(Cut),
+        Fault::DropAnswer => {
+            pass(upstream, request).await;
+            anyhow::bail!(Cut)
+        }
+        Fault::Delay { milliseconds } => {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            Ok(whole(pass(upstream, request).await))
+        }
+        Fault::Lie(lie) => {
+            let (response, told) = lied(&lie, &when, request, upstream).await?;
+            control.told(id, told);
+            Ok(whole(response))
+        }
+    }
+}
+
+async fn lied(
+    lie: &Lie,
+    when: &RpcMatch,
+    request: Request<Bytes>,
+    upstream: &Upstream,
+) -> anyhow::Result<(Response<Bytes>, u64)> {
+    let asked: Value = serde_json::from_slice(request.body()).context("a lie needs a JSON-RPC request")?;
+    let mut twisted = asked.clone();
+    let mut told = lie.twist_request(&mut twisted, when);
+    let (mut parts, _) = request.into_parts();
+    parts.headers.remove(CONTENT_LENGTH);
+    let request = Request::from_parts(parts, Bytes::from(serde_json::to_vec(&twisted)?));
+    let (mut parts, body) = pass(upstream, request).await.into_parts();
+    let Ok(mut answer) = serde_json::from_slice::<Value>(&body) else {
+        return Ok((Response::from_parts(parts, body), told));
+    };
+    told += lie.twist_answer(&asked, &mut answer, when);
+    parts.headers.remove(CONTENT_LENGTH);
+    Ok((Response::from_parts(parts, Bytes::from(serde_json::to_vec(&answer)?)), told))
+}
+
+/// The upstream's answer; an upstream that is down reads as a bad gateway, as with any proxy.
+async fn pass(upstream: &Upstream, request: Request<Bytes>) -> Response<Bytes> {
+    upstream.send(request).await.unwrap_or_else(|error| {
+        let mut response = Response::new(Bytes::from(format!("{error:#}")));
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        response
+    })
+}
+
+fn whole(response: Response<Bytes>) -> Response<Body> {
+    response.map(|body| Full::new(body).map_err(|never: Infallible| match never {}).boxed())
+}
+
+/// Promises the whole body and breaks the promise.
+fn truncated(response: Response<Bytes>, after: usize) -> anyhow::Result<Response<Body>> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.insert(CONTENT_LENGTH, body.len().into());
+    let kept = body.slice(..after.min(body.len()));
+    let frames = stream::iter([Ok(Frame::data(kept)), Err(Cut)]);
+    Ok(Response::from_parts(parts, StreamBody::new(frames).boxed()))
+}
+
+fn rpc_error(request: &[u8], code: i64, message: &str) -> Response<Bytes> {
+    let error = |call: &Value| json!({"jsonrpc": "2.0", "id": call["id"], "error": {"code": code, "message": message}});
+    let answer = match serde_json::from_slice::<Value>(request) {
+        Ok(Value::Array(calls)) => Value::Array(calls.iter().map(error).collect()),
+        Ok(call) => error(&call),
+        Err(_) => error(&Value::Null),
+    };
+    Response::new(Bytes::from(answer.to_string()))
+}

@@ -1,0 +1,3 @@
+
+pub mod fault_proxy;
+pub mod rpc_pool;
