@@ -36,11 +36,23 @@ pub enum KeySource {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("read the key set {path}")]
-    Read { path: String, #[source] source: std::io::Error },
+    Read {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("fetch the key set {url}")]
-    Fetch { url: String, #[source] source: reqwest::Error },
+    Fetch {
+        url: String,
+        #[source]
+        source: reqwest::Error,
+    },
     #[error("parse the key set {from}")]
-    Parse { from: String, #[source] source: serde_json::Error },
+    Parse {
+        from: String,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 /// Signatures that are accepted; everything symmetric or `none` is not.
@@ -90,7 +102,9 @@ impl Authenticator {
     /// 401 with why, in words that help an honest caller.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Rejection> {
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let token = header
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let Some((_, token)) = token else {
             return Err(rejected("send `Authorization: Bearer` with a token of the identity provider"));
         };
@@ -99,7 +113,10 @@ impl Authenticator {
         if !ALGORITHMS.contains(&header.alg) {
             return Err(rejected("the token is not signed with ES256, RS256 or EdDSA"));
         }
-        let key = self.key(header.kid.as_deref()).await.ok_or_else(|| rejected("the token's key is not in the issuer's key set"))?;
+        let key = self
+            .key(header.kid.as_deref())
+            .await
+            .ok_or_else(|| rejected("the token's key is not in the issuer's key set"))?;
         let claims = jsonwebtoken::decode::<Caller>(token, &key, &self.validation(header.alg));
         Ok(claims.map_err(|error| rejected(why(error.kind())))?.claims)
     }
@@ -134,7 +151,10 @@ impl Authenticator {
             }
             KeySource::Url(url) => {
                 let fetch = async { self.http.get(url).send().await?.error_for_status()?.bytes().await };
-                (url.clone(), fetch.await.map_err(|source| KeyError::Fetch { url: url.clone(), source })?.to_vec())
+                (
+                    url.clone(),
+                    fetch.await.map_err(|source| KeyError::Fetch { url: url.clone(), source })?.to_vec(),
+                )
             }
         };
         serde_json::from_slice(&bytes).map_err(|source| KeyError::Parse { from, source })

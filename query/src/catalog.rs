@@ -39,7 +39,8 @@ pub type Readable = HashMap<DatasetName, CatalogDataset>;
 #[must_use]
 pub fn readable(caller: &Caller, datasets: Vec<CatalogDataset>) -> Readable {
     let granted = datasets.into_iter().filter(|dataset| {
-        caller.namespaces.contains(&dataset.namespace) && dataset.read_roles.iter().any(|role| caller.roles.contains(role))
+        caller.namespaces.contains(&dataset.namespace)
+            && dataset.read_roles.iter().any(|role| caller.roles.contains(role))
     });
     granted.map(|dataset| (sql_name(&dataset), dataset)).collect()
 }
@@ -47,7 +48,10 @@ pub fn readable(caller: &Caller, datasets: Vec<CatalogDataset>) -> Readable {
 /// How SQL names a dataset.
 #[must_use]
 pub fn sql_name(dataset: &CatalogDataset) -> DatasetName {
-    DatasetName { schema: names::sql_schema_name(&dataset.namespace), table: names::sql_table_name(&dataset.name) }
+    DatasetName {
+        schema: names::sql_schema_name(&dataset.namespace),
+        table: names::sql_table_name(&dataset.name),
+    }
 }
 
 /// Columns of a dataset by its declared schema, with engine types; none when the schema is of a kind that is not known here.
@@ -111,7 +115,11 @@ mod tests {
 
     #[test]
     fn reading_takes_the_namespace_and_a_role() {
-        let caller = Caller { subject: "a".into(), roles: vec!["analyst".into()], namespaces: vec!["demo".into(), "default".into()] };
+        let caller = Caller {
+            subject: "a".into(),
+            roles: vec!["analyst".into()],
+            namespaces: vec!["demo".into(), "default".into()],
+        };
         let all = vec![
             dataset("demo", &["analyst", "admin"]),
             dataset("default", &["analyst"]),

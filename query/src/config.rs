@@ -23,7 +23,13 @@ pub struct Config {
     pub state_database_url: String,
 
     /// File with the public keys (JWKS) of the identity provider. Read again when a token names a key that is not in it.
-    #[arg(long, env = "DAGWRIGHT_JWKS_FILE", value_name = "PATH", required_unless_present = "jwks_url", conflicts_with = "jwks_url")]
+    #[arg(
+        long,
+        env = "DAGWRIGHT_JWKS_FILE",
+        value_name = "PATH",
+        required_unless_present = "jwks_url",
+        conflicts_with = "jwks_url"
+    )]
     pub jwks_file: Option<PathBuf>,
 
     /// URL of the public keys (JWKS) of the identity provider.

@@ -58,7 +58,9 @@ impl ObjectSource for ObjectReader {
             _ => ReadError::Unavailable(error.to_string()),
         })?;
         match part.object_bytes {
-            Some(found) if found != object.bytes => Err(ReadError::Changed { committed: object.bytes, found }),
+            Some(found) if found != object.bytes => {
+                Err(ReadError::Changed { committed: object.bytes, found })
+            }
             _ => Ok(Box::pin(part.body.into_async_read())),
         }
     }
@@ -118,7 +120,9 @@ impl ObjectGateway {
         let shared = Arc::new(Shared { sessions: DashMap::new(), source: Box::new(source) });
         let app = Router::new().route("/{token}/{file}", get(read).head(size)).with_state(shared.clone());
         tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await {
+            if let Err(error) =
+                axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await
+            {
                 tracing::error!(%error, "object gateway ended");
             }
         });
@@ -177,18 +181,25 @@ async fn size((State(shared), Path((token, file))): Request) -> Response {
     match pinned(&shared, &token, &file) {
         Some((session, n)) => {
             let (_, object) = &session.objects[n];
-            (StatusCode::OK, describe(object), [(header::CONTENT_LENGTH, object.bytes.to_string())]).into_response()
+            (StatusCode::OK, describe(object), [(header::CONTENT_LENGTH, object.bytes.to_string())])
+                .into_response()
         }
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
 async fn read((State(shared), Path((token, file))): Request, headers: HeaderMap) -> Response {
-    let Some((session, n)) = pinned(&shared, &token, &file) else { return StatusCode::NOT_FOUND.into_response() };
+    let Some((session, n)) = pinned(&shared, &token, &file) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let (dataset, object) = &session.objects[n];
     let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let Some(range) = parse_range(asked, object.bytes) else {
-        return (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{}", object.bytes))]).into_response();
+        return (
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            [(header::CONTENT_RANGE, format!("bytes */{}", object.bytes))],
+        )
+            .into_response();
     };
     session.requests.fetch_add(1, Ordering::Relaxed);
     match shared.source.read(object, range.clone()).await {
@@ -200,12 +211,14 @@ async fn read((State(shared), Path((token, file))): Request, headers: HeaderMap)
                 return (StatusCode::OK, describe(object), length, body).into_response();
             }
             let part = format!("bytes {}-{}/{}", range.start, range.end - 1, object.bytes);
-            (StatusCode::PARTIAL_CONTENT, describe(object), length, [(header::CONTENT_RANGE, part)], body).into_response()
+            (StatusCode::PARTIAL_CONTENT, describe(object), length, [(header::CONTENT_RANGE, part)], body)
+                .into_response()
         }
         Err(error) => {
             tracing::warn!(%dataset, key = object.key, %error, "object could not be read");
             // A status that httpfs does not retry: what is missing stays missing within a query.
-            let status = if error == ReadError::Missing { StatusCode::NOT_FOUND } else { StatusCode::BAD_GATEWAY };
+            let status =
+                if error == ReadError::Missing { StatusCode::NOT_FOUND } else { StatusCode::BAD_GATEWAY };
             let problem = ObjectProblem { dataset: dataset.clone(), key: object.key.clone(), error };
             session.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
             status.into_response()

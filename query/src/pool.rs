@@ -34,7 +34,11 @@ pub struct EngineSpec {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error("start an engine process from {program}")]
-    Spawn { program: String, #[source] source: io::Error },
+    Spawn {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("talk to an engine process")]
     Talk(#[source] io::Error),
     #[error("an engine process ended ({0})")]

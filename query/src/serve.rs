@@ -26,14 +26,17 @@ const PROBE: Duration = Duration::from_secs(5);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let telemetry = dagwright_telemetry::init(&config.common, "dagwright-query")?;
     let (health, stop) = (Health::new(), shutdown::token()?);
-    admin::spawn(config.common.admin_listen, &telemetry, health.clone(), stop.clone()).await.context("bind the admin address")?;
+    admin::spawn(config.common.admin_listen, &telemetry, health.clone(), stop.clone())
+        .await
+        .context("bind the admin address")?;
     // Engines and objects outlive the listener: queries at work still need them.
     let drained = CancellationToken::new();
     let app = Arc::new(app(&config, &health, &drained).await?);
     tokio::spawn(probe(app.clone(), health.check("keys"), health.check("catalog"), stop.clone()));
     let listener = TcpListener::bind(config.listen.listen).await.context("bind the API address")?;
     tracing::info!(address = %listener.local_addr()?, "query service listens");
-    let served = axum::serve(listener, api::router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served =
+        axum::serve(listener, api::router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         result = served.into_future() => result.context("serve the API")?,
         () = async { stop.cancelled().await; tokio::time::sleep(config.limits.query_timeout + Duration::from_secs(2)).await } => {
@@ -45,7 +48,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn app(config: &Config, health: &Health, drained: &CancellationToken) -> anyhow::Result<App> {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().context("make an HTTP client")?;
+    let http =
+        reqwest::Client::builder().timeout(Duration::from_secs(10)).build().context("make an HTTP client")?;
     let limits = &config.limits;
     let spec = EngineSpec {
         program: std::env::current_exe().context("find the service's own binary")?,
@@ -56,11 +60,22 @@ async fn app(config: &Config, health: &Health, drained: &CancellationToken) -> a
     let source = dagwright_aws::object_read::ObjectReader::new(&dagwright_aws::config().await);
     let spare = limits.query_spare_engines as usize;
     Ok(App {
-        auth: Authenticator::new(config.key_source(), http, config.oidc_issuer.clone(), config.oidc_audience.clone()),
-        catalog: Box::new(StateCatalog { pool: dagwright_state::connect(&config.state_database_url, "dagwright-query")? }),
+        auth: Authenticator::new(
+            config.key_source(),
+            http,
+            config.oidc_issuer.clone(),
+            config.oidc_audience.clone(),
+        ),
+        catalog: Box::new(StateCatalog {
+            pool: dagwright_state::connect(&config.state_database_url, "dagwright-query")?,
+        }),
         objects: ObjectGateway::spawn(source, drained.clone()).await.context("start the object gateway")?,
         engines: EnginePool::spawn(spec, spare, health.check("engine"), drained.clone()),
-        limits: Limits { timeout: limits.query_timeout, max_rows: limits.query_max_rows, max_bytes: limits.query_max_bytes },
+        limits: Limits {
+            timeout: limits.query_timeout,
+            max_rows: limits.query_max_rows,
+            max_bytes: limits.query_max_bytes,
+        },
         slots: Arc::new(Semaphore::new(limits.query_concurrency as usize)),
     })
 }

@@ -35,12 +35,20 @@ impl ObjectReader {
     ///
     /// # Errors
     /// With [`Class::NotFound`] when there is no such object.
-    pub async fn read(&self, bucket: &str, key: &str, range: Option<Range<u64>>) -> Result<ObjectPart, AwsError> {
+    pub async fn read(
+        &self,
+        bucket: &str,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<ObjectPart, AwsError> {
         let header = range.map(|r| format!("bytes={}-{}", r.start, r.end.saturating_sub(1)));
         let answer = self.client.get_object().bucket(bucket).key(key).set_range(header).send().await;
         let answer = answer.map_err(|error| {
             let mut failed = AwsError::new("read object", format!("s3://{bucket}/{key}"), &error);
-            if error.as_service_error().is_some_and(aws_sdk_s3::operation::get_object::GetObjectError::is_no_such_key) {
+            if error
+                .as_service_error()
+                .is_some_and(aws_sdk_s3::operation::get_object::GetObjectError::is_no_such_key)
+            {
                 failed.class = Class::NotFound;
             }
             failed

@@ -59,7 +59,9 @@ fn stream(running: Running, format: Format, begun: Vec<u8>) -> Response {
 type Sent = Result<BodyFrame<Bytes>, std::io::Error>;
 
 fn frames(receiver: mpsc::Receiver<Sent>) -> impl Stream<Item = Sent> {
-    futures::stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|frame| (frame, receiver)))
+    futures::stream::unfold(receiver, async |mut receiver| {
+        receiver.recv().await.map(|frame| (frame, receiver))
+    })
 }
 
 /// Passes frames on until the engine is done, the reader is gone or time is up: a stalled reader holds its engine no longer
@@ -68,7 +70,9 @@ async fn pump(mut running: Running, begun: Vec<u8>, sender: mpsc::Sender<Sent>) 
     let mut bytes = begun.len() as u64;
     let mut chunk = begun;
     let ended = loop {
-        match tokio::time::timeout_at(running.kill_at, sender.send(Ok(BodyFrame::data(Bytes::from(chunk))))).await {
+        match tokio::time::timeout_at(running.kill_at, sender.send(Ok(BodyFrame::data(Bytes::from(chunk)))))
+            .await
+        {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return running.audit.record("ClientGone", running.access.as_ref(), 0, bytes),
             Err(_) => break Ended::Deadline,

@@ -17,7 +17,10 @@ use crate::{
 };
 
 /// `GET /v1/datasets`
-pub(super) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<DatasetList>, Rejection> {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Json<DatasetList>, Rejection> {
     let caller = app.auth.caller(&headers).await?;
     let readable = app.readable(&caller).await?;
     let mut datasets: Vec<_> = readable.iter().map(|(name, dataset)| entry(name, dataset)).collect();
@@ -35,8 +38,9 @@ pub(super) async fn schema(
     let readable = app.readable(&caller).await?;
     let wanted = name.to_lowercase();
     let found = readable.iter().find(|(name, _)| name.to_string() == wanted);
-    let (name, dataset) = found
-        .ok_or_else(|| problem::of("NotFound", format!("dataset \"{wanted}\" does not exist or you may not read it")))?;
+    let (name, dataset) = found.ok_or_else(|| {
+        problem::of("NotFound", format!("dataset \"{wanted}\" does not exist or you may not read it"))
+    })?;
     let columns = catalog::columns(&dataset.schema);
     let columns = columns.into_iter().map(|(name, data_type)| Column { name, data_type }).collect();
     Ok(Json(DatasetSchema { name: name.to_string(), columns }))

@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    body::Bytes,
-    extract::State,
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{body::Bytes, extract::State, http::HeaderMap, response::Response};
 use dagwright_contracts::query::QueryRequest;
 use dagwright_telemetry::Rejection;
 use sha2::{Digest, Sha256};
@@ -55,15 +50,21 @@ pub(super) struct Audit {
     functions: Vec<String>,
 }
 
-pub(super) async fn query(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Rejection> {
+pub(super) async fn query(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Rejection> {
     let caller = app.auth.caller(&headers).await?;
-    let request: QueryRequest =
-        serde_json::from_slice(&body).map_err(|error| problem::of("InvalidRequest", format!("the body does not parse: {error}")))?;
+    let request: QueryRequest = serde_json::from_slice(&body)
+        .map_err(|error| problem::of("InvalidRequest", format!("the body does not parse: {error}")))?;
     let run = plan(&request, app.limits)?;
     let slot = tokio::time::timeout(QUEUE, app.slots.clone().acquire_owned()).await;
     let Ok(Ok(slot)) = slot else {
         metrics::counter!("dagwright_query_total", "outcome" => "TooManyQueries").increment(1);
-        return Err(problem::of("TooManyQueries", "as many queries run as may; try again in a moment").retry_after(2));
+        return Err(
+            problem::of("TooManyQueries", "as many queries run as may; try again in a moment").retry_after(2)
+        );
     };
     let readable = app.readable(&caller).await?;
     let engine = app.engines.take().await.map_err(|error| {
@@ -72,7 +73,8 @@ pub(super) async fn query(State(app): State<Arc<App>>, headers: HeaderMap, body:
     })?;
     let deadline = Duration::from_millis(run.deadline_ms);
     let audit = Audit::new(&caller, &request.sql);
-    let mut running = Running { engine, access: None, kill_at: Instant::now() + deadline + GRACE, audit, _slot: slot };
+    let mut running =
+        Running { engine, access: None, kill_at: Instant::now() + deadline + GRACE, audit, _slot: slot };
     match running.begin(&app, &request, &readable, run).await {
         Ok(()) => answer::respond(running, request.format).await,
         Err(ended) => Err(running.end(&ended)),
@@ -82,7 +84,8 @@ pub(super) async fn query(State(app): State<Arc<App>>, headers: HeaderMap, body:
 /// The limits of this query: what was asked for, under the service's own.
 fn plan(request: &QueryRequest, limits: Limits) -> Result<Run, Rejection> {
     if let Some(n) = request.params.iter().position(|p| p.is_array() || p.is_object()) {
-        let detail = format!("params[{n}] is not a scalar; give numbers, strings, booleans or null, and cast in SQL");
+        let detail =
+            format!("params[{n}] is not a scalar; give numbers, strings, booleans or null, and cast in SQL");
         return Err(problem::of("InvalidParameter", detail));
     }
     if request.max_rows == Some(0) || request.timeout_seconds == Some(0) {
@@ -102,7 +105,13 @@ fn plan(request: &QueryRequest, limits: Limits) -> Result<Run, Rejection> {
 
 impl Running {
     /// Has the SQL gated, gives it its objects and starts it.
-    async fn begin(&mut self, app: &App, request: &QueryRequest, readable: &Readable, mut run: Run) -> Result<(), Ended> {
+    async fn begin(
+        &mut self,
+        app: &App,
+        request: &QueryRequest,
+        readable: &Readable,
+        mut run: Run,
+    ) -> Result<(), Ended> {
         let job = Job { sql: request.sql.clone(), visible: readable.keys().cloned().collect() };
         self.engine.send(&job).await.map_err(Ended::Broken)?;
         let gated = match self.next().await? {
@@ -172,7 +181,9 @@ impl Audit {
     fn gated(&mut self, gated: &Gated, readable: &Readable) {
         self.canonical.clone_from(&gated.canonical);
         self.functions = gated.functions.iter().cloned().collect();
-        let version = |name| readable.get(name).and_then(|dataset| dataset.version).map_or("none".into(), |v| v.to_string());
+        let version = |name| {
+            readable.get(name).and_then(|dataset| dataset.version).map_or("none".into(), |v| v.to_string())
+        };
         self.datasets = gated.datasets.iter().map(|name| format!("{name}@{}", version(name))).collect();
     }
 
@@ -195,4 +206,3 @@ impl Audit {
         metrics::counter!("dagwright_query_object_requests_total").increment(usage.requests);
     }
 }
-

@@ -21,9 +21,17 @@ pub enum InstanceError {
     #[error("open the engine")]
     Open(#[source] duckdb::Error),
     #[error("load extension {path}")]
-    Load { path: String, #[source] source: duckdb::Error },
+    Load {
+        path: String,
+        #[source]
+        source: duckdb::Error,
+    },
     #[error("define relation {name}")]
-    Define { name: String, #[source] source: duckdb::Error },
+    Define {
+        name: String,
+        #[source]
+        source: duckdb::Error,
+    },
     #[error("relation {0} has neither objects nor columns")]
     Empty(String),
     #[error("column type \"{0}\" is no engine type")]
@@ -97,7 +105,8 @@ pub fn lock(connection: &Connection, urls: &[&str]) -> Result<(), InstanceError>
 
 /// A lock that silently did nothing would be worse than none.
 fn read_back(connection: &Connection, urls: &[&str]) -> Result<(), InstanceError> {
-    let ask = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, bool>(0)).map_err(InstanceError::Lock);
+    let ask =
+        |sql: &str| connection.query_row(sql, [], |row| row.get::<_, bool>(0)).map_err(InstanceError::Lock);
     let setting = |name: &str| format!("current_setting('{name}')");
     if ask(&format!("SELECT {}", setting("enable_external_access")))? {
         return Err(InstanceError::NotLocked("external access is on"));

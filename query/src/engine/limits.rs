@@ -3,7 +3,7 @@
 
 use nix::sys::{
     prctl,
-    resource::{Resource, getrusage, setrlimit, UsageWho},
+    resource::{Resource, UsageWho, getrusage, setrlimit},
 };
 
 use super::instance::Resources;

@@ -68,7 +68,7 @@ pub fn run(args: &EngineArgs) -> anyhow::Result<()> {
     drop(input);
     exit_with_the_service();
     limits::bound_cpu(resources, run.deadline_ms)?;
-    let last = match execute(&connection, &canonical, &job.sql, run, &mut out) {
+    let last = match execute(&connection, &canonical, &job.sql, &run, &mut out) {
         Ok(outcome) => Frame::Done(outcome),
         Err(failure) => Frame::Failed(failure),
     };
@@ -115,7 +115,7 @@ fn execute(
     connection: &Connection,
     canonical: &str,
     original: &str,
-    run: Run,
+    run: &Run,
     out: &mut impl Write,
 ) -> Result<Outcome, Failure> {
     let interrupted = interrupt_at_deadline(connection, run.deadline_ms);

@@ -105,7 +105,9 @@ impl Frame {
             b'D' => Self::Data(payload),
             b'E' => Self::Done(serde_json::from_slice(&payload)?),
             b'F' => Self::Failed(serde_json::from_slice(&payload)?),
-            other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of kind {other}"))),
+            other => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of kind {other}")));
+            }
         })
     }
 
@@ -115,7 +117,8 @@ impl Frame {
     /// When the other side is gone.
     pub fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
         let (kind, payload) = self.parts()?;
-        let length = u32::try_from(payload.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let length =
+            u32::try_from(payload.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         out.write_all(&[kind])?;
         out.write_all(&length.to_le_bytes())?;
         out.write_all(&payload)?;

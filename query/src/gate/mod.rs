@@ -49,7 +49,9 @@ pub enum Refusal {
     TooLong(usize),
     #[error("{message}{}", position.map(|p| format!(" at character {p}")).unwrap_or_default())]
     Syntax { message: String, position: Option<usize> },
-    #[error("only one SELECT statement is allowed; to learn a dataset's columns ask GET /v1/datasets/{{name}}/schema")]
+    #[error(
+        "only one SELECT statement is allowed; to learn a dataset's columns ask GET /v1/datasets/{{name}}/schema"
+    )]
     NotOneSelect,
     #[error("the query is too large: {0}")]
     TooComplex(&'static str),
@@ -138,7 +140,8 @@ impl Gate {
 
     fn parse(&self, sql: &str) -> Result<Tree, Refusal> {
         let query = "SELECT json_serialize_sql(?::VARCHAR)::VARCHAR";
-        let json: String = self.parser.query_row(query, [sql], |row| row.get(0)).map_err(|_| Refusal::Parser)?;
+        let json: String =
+            self.parser.query_row(query, [sql], |row| row.get(0)).map_err(|_| Refusal::Parser)?;
         // Bounds the recursion of the reader, of the walk and of the value's destructor.
         if bracket_depth(&json) > rules::MAX_DEPTH {
             return Err(Refusal::TooComplex("it is nested too deeply"));

@@ -144,7 +144,8 @@ impl<'a> Walker<'a> {
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
                 return Err(Refusal::CteName(name));
             }
-            let body = entry.get("value").and_then(Value::as_object).ok_or_else(|| malformed("WITH entry"))?;
+            let body =
+                entry.get("value").and_then(Value::as_object).ok_or_else(|| malformed("WITH entry"))?;
             let before = std::mem::take(&mut self.table_refs);
             self.cte_body(&name, body)?;
             let table_refs = std::mem::replace(&mut self.table_refs, before).max(1);
@@ -192,7 +193,8 @@ impl<'a> Walker<'a> {
         if !node.get("at_clause").is_none_or(Value::is_null) {
             return Err(Refusal::Construct("an AT clause".into()));
         }
-        let (catalog, schema, table) = (text(node, "catalog_name"), text(node, "schema_name"), text(node, "table_name"));
+        let (catalog, schema, table) =
+            (text(node, "catalog_name"), text(node, "schema_name"), text(node, "table_name"));
         if catalog.is_empty() && schema.is_empty() {
             let cte = self.scope.iter().rev().find(|cte| cte.name == table.to_lowercase());
             let refs = cte.map(|cte| cte.table_refs).ok_or_else(|| Refusal::Unqualified(table.to_owned()))?;
@@ -220,7 +222,9 @@ impl<'a> Walker<'a> {
         if !(matches!(text(node, "schema"), "" | "main") && text(node, "catalog").is_empty()) {
             return Err(Refusal::Function(format!("{}.{name}", text(node, "schema"))));
         }
-        if !rules::function_allowed(&name) || node.get("export_state").is_some_and(|v| v == &Value::Bool(true)) {
+        if !rules::function_allowed(&name)
+            || node.get("export_state").is_some_and(|v| v == &Value::Bool(true))
+        {
             return Err(Refusal::Function(name));
         }
         let arguments = node.get("children").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -230,7 +234,8 @@ impl<'a> Walker<'a> {
     }
 
     fn table_function(&mut self, node: &Node) -> Result<(), Refusal> {
-        let call = node.get("function").and_then(Value::as_object).ok_or_else(|| malformed("table function"))?;
+        let call =
+            node.get("function").and_then(Value::as_object).ok_or_else(|| malformed("table function"))?;
         let name = text(call, "function_name").to_lowercase();
         if text(call, "type") != "FUNCTION" || !rules::table_function_allowed(&name) {
             return Err(Refusal::TableFunction(name));
@@ -250,7 +255,10 @@ fn malformed(what: &str) -> Refusal {
 
 fn check_arguments(name: &str, arguments: &[Value]) -> Result<(), Refusal> {
     if rules::calls_by_name(name) {
-        let called = arguments.get(1).filter(|a| a["type"] == "VALUE_CONSTANT").and_then(|a| a["value"]["value"].as_str());
+        let called = arguments
+            .get(1)
+            .filter(|a| a["type"] == "VALUE_CONSTANT")
+            .and_then(|a| a["value"]["value"].as_str());
         match called {
             Some(called) if rules::function_allowed(&called.to_lowercase()) => {}
             _ => return Err(Refusal::Function(format!("{name} with anything but the name of an aggregate"))),
@@ -289,13 +297,18 @@ fn literal(argument: &Value) -> Option<f64> {
 }
 
 fn check_collation(collation: &str) -> Result<(), Refusal> {
-    if rules::collation_allowed(collation) { Ok(()) } else { Err(Refusal::Construct(format!("collation {collation}"))) }
+    if rules::collation_allowed(collation) {
+        Ok(())
+    } else {
+        Err(Refusal::Construct(format!("collation {collation}")))
+    }
 }
 
 /// `FOR x IN name` would look up a type in the catalogs.
 fn check_pivot(node: &Node) -> Result<(), Refusal> {
     let pivots = node.get("pivots").and_then(Value::as_array);
-    let by_enum = pivots.into_iter().flatten().any(|p| p["pivot_enum"].as_str().is_some_and(|name| !name.is_empty()));
+    let by_enum =
+        pivots.into_iter().flatten().any(|p| p["pivot_enum"].as_str().is_some_and(|name| !name.is_empty()));
     if by_enum { Err(Refusal::Construct("PIVOT over an enum type".into())) } else { Ok(()) }
 }
 
@@ -317,7 +330,8 @@ fn check_type_info(info: &Node) -> Result<(), Refusal> {
     match text(info, "type") {
         "UNBOUND_TYPE_INFO" => {
             let qualified = !text(info, "catalog").is_empty() || !text(info, "schema").is_empty();
-            let modified = info.get("user_type_modifiers").and_then(Value::as_array).is_some_and(|m| !m.is_empty());
+            let modified =
+                info.get("user_type_modifiers").and_then(Value::as_array).is_some_and(|m| !m.is_empty());
             let name = text(info, "name");
             if qualified || modified || !rules::type_allowed(name) {
                 return Err(Refusal::Type(name.to_lowercase()));

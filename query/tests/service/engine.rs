@@ -15,7 +15,14 @@ fn job(sql: &str) -> Job {
 }
 
 fn run() -> Run {
-    Run { datasets: vec![], params: vec![], format: Format::Json, max_rows: 10, max_bytes: 1 << 20, deadline_ms: 10_000 }
+    Run {
+        datasets: vec![],
+        params: vec![],
+        format: Format::Json,
+        max_rows: 10,
+        max_bytes: 1 << 20,
+        deadline_ms: 10_000,
+    }
 }
 
 #[tokio::test]

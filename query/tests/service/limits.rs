@@ -38,11 +38,11 @@ async fn a_query_ends_at_its_deadline() {
         // Stops when interrupted.
         "select count(*) from range(10000000) a(i), range(10000000) b(j) where hash(i, j) = 0",
         // Does not look at interrupts: only SIGKILL ends it.
-        "select list_reduce(range(9000000), lambda a, b: a + b % 7), list_sort(list_transform(range(9999999), lambda x: hash(x)))",
+        "select levenshtein(repeat('a', 100000) || i, repeat('b', 100000)) from range(1) r(i)",
     ] {
         let started = Instant::now();
         let (code, detail) = service.problem(json!({"sql": sql, "timeoutSeconds": 1})).await;
-        assert!(matches!(code.as_str(), "QueryTimeout" | "MemoryLimit"), "{sql}: {code} {detail}");
+        assert_eq!(code, "QueryTimeout", "{sql}: {detail}");
         assert!(started.elapsed() < Duration::from_secs(6), "{sql}: {:?}", started.elapsed());
     }
     assert_eq!(service.rows("select 1").await, json!([[1]]), "the service goes on");
@@ -57,7 +57,10 @@ async fn memory_is_bounded_by_the_process() {
         "select length(md5(string_agg(repeat('y', 1000000), ''))) from range(10000)",
     ] {
         let (code, detail) = service.problem(json!({"sql": sql, "timeoutSeconds": 15})).await;
-        assert!(matches!(code.as_str(), "MemoryLimit" | "QueryTimeout" | "QueryFailed" | "ValueOutOfRange"), "{sql}: {code} {detail}");
+        assert!(
+            matches!(code.as_str(), "MemoryLimit" | "QueryTimeout" | "QueryFailed" | "ValueOutOfRange"),
+            "{sql}: {code} {detail}"
+        );
     }
     assert_eq!(service.rows("select 1").await, json!([[1]]));
 }
@@ -68,8 +71,7 @@ async fn a_failure_half_way_through_a_long_answer_breaks_it_off() {
     let sql = "select case when i > 1500000 then cast('x' || i as int) else i end, 'some text' from range(2000000) r(i)";
     for format in ["json", "csv", "arrow"] {
         let response = service.query(json!({"sql": sql, "format": format})).await;
-        if response.status() == 200 {
-            assert!(response.bytes().await.is_err(), "{format}: a broken answer must not look whole");
-        }
+        assert_eq!(response.status(), 200, "{format}: it began well");
+        assert!(response.bytes().await.is_err(), "{format}: a broken answer must not look whole");
     }
 }

@@ -47,12 +47,16 @@ fn serve(file: Vec<u8>) -> Objects {
             if !line.contains(" /t/0.parquet ") {
                 count.fetch_add(1, Ordering::SeqCst);
                 log.lock().unwrap().push(line);
-                let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = stream
+                    .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 continue;
             }
-            let range = head.lines().find_map(|l| l.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+            let range =
+                head.lines().find_map(|l| l.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
             let (from, to) = match range.as_deref().and_then(|r| r.split_once('-')) {
-                Some((from, to)) => (from.parse().unwrap_or(0), to.parse().unwrap_or(file.len() - 1).min(file.len() - 1)),
+                Some((from, to)) => {
+                    (from.parse().unwrap_or(0), to.parse().unwrap_or(file.len() - 1).min(file.len() - 1))
+                }
                 None => (0, file.len() - 1),
             };
             let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
@@ -82,7 +86,8 @@ fn locked(objects: &Objects) -> Connection {
 }
 
 fn entries(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -142,7 +147,8 @@ fn listed_attacks_that_settings_hold_fail() {
     let folder = Folder::new();
     write_object(&folder.0, "0.parquet", 0);
     let objects = serve(fs::read(folder.0.join("0.parquet")).unwrap());
-    let attacks: Vec<Value> = serde_json::from_str(include_str!("../../../tests/fixtures/sql/attacks.json")).unwrap();
+    let attacks: Vec<Value> =
+        serde_json::from_str(include_str!("../../../tests/fixtures/sql/attacks.json")).unwrap();
     let connection = locked(&objects);
     let mut passed = Vec::new();
     for attack in &attacks {
@@ -152,7 +158,9 @@ fn listed_attacks_that_settings_hold_fail() {
         }
     }
     // In-memory state of an engine that is thrown away after one query.
-    passed.retain(|sql| !matches!(*sql, "drop view d.x" | "create table zz as select 1" | "attach ':memory:' as v"));
+    passed.retain(|sql| {
+        !matches!(*sql, "drop view d.x" | "create table zz as select 1" | "attach ':memory:' as v")
+    });
     assert!(passed.is_empty(), "{passed:#?}");
     assert_eq!(objects.other.load(Ordering::SeqCst), 0, "asked for {:?}", objects.seen.lock().unwrap());
 }

@@ -45,7 +45,9 @@ pub const ROWS: u64 = 1_000;
 pub fn extension_dir() -> PathBuf {
     let given = std::env::var_os("DAGWRIGHT_DUCKDB_EXTENSION_DIR").map(PathBuf::from);
     let beside = || option_env!("DUCKDB_LIB_DIR").map(|lib| Path::new(lib).join("../duckdb-extensions"));
-    let dir = given.or_else(beside).expect("set DAGWRIGHT_DUCKDB_EXTENSION_DIR to the folder of httpfs.duckdb_extension");
+    let dir = given
+        .or_else(beside)
+        .expect("set DAGWRIGHT_DUCKDB_EXTENSION_DIR to the folder of httpfs.duckdb_extension");
     let there = dir.join("httpfs.duckdb_extension").exists();
     assert!(there, "no httpfs.duckdb_extension in {}; `./dev test` puts it there", dir.display());
     dir
@@ -104,7 +106,7 @@ pub fn write_object(folder: &Path, key: &str, start: u64) -> CatalogObject {
         Field::new("block_hash", DataType::Binary, false),
         Field::new("value", DataType::Decimal128(38, 0), true),
         Field::new("miner", DataType::Utf8, true),
-        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+        Field::new("mined_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
     ];
     let schema = Arc::new(Schema::new(fields));
     let numbers: Vec<u64> = (start..start + ROWS).collect();
@@ -113,9 +115,25 @@ pub fn write_object(folder: &Path, key: &str, start: u64) -> CatalogObject {
         vec![
             Arc::new(UInt64Array::from(numbers.clone())),
             Arc::new(BinaryArray::from_iter_values(numbers.iter().map(|n| n.to_be_bytes()))),
-            Arc::new(Decimal128Array::from_iter_values(numbers.iter().map(|n| i128::from(*n) * 1_000_000_000_000_000_000)).with_precision_and_scale(38, 0).unwrap()),
-            Arc::new(numbers.iter().map(|n| (n % 2 == 0).then(|| format!("miner {}", n % 7))).collect::<StringArray>()),
-            Arc::new(TimestampMicrosecondArray::from_iter_values(numbers.iter().map(|n| i64::try_from(*n).unwrap() * 12_000_000)).with_timezone("UTC")),
+            Arc::new(
+                Decimal128Array::from_iter_values(
+                    numbers.iter().map(|n| i128::from(*n) * 1_000_000_000_000_000_000),
+                )
+                .with_precision_and_scale(38, 0)
+                .unwrap(),
+            ),
+            Arc::new(
+                numbers
+                    .iter()
+                    .map(|n| (n % 2 == 0).then(|| format!("miner {}", n % 7)))
+                    .collect::<StringArray>(),
+            ),
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(
+                    numbers.iter().map(|n| i64::try_from(*n).unwrap() * 12_000_000),
+                )
+                .with_timezone("UTC"),
+            ),
         ],
     );
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
@@ -158,7 +176,8 @@ impl Drop for Service {
     }
 }
 
-pub const LIMITS: Limits = Limits { timeout: Duration::from_secs(20), max_rows: 100_000, max_bytes: 64 << 20 };
+pub const LIMITS: Limits =
+    Limits { timeout: Duration::from_secs(20), max_rows: 100_000, max_bytes: 64 << 20 };
 
 impl Service {
     pub async fn start() -> Self {
@@ -169,7 +188,12 @@ impl Service {
         let folder = Folder::new();
         let write = |key: &str, start| write_object(&folder.0, key, start);
         let datasets = vec![
-            dataset("demo", "local-blocks", &["analyst"], vec![write("a.parquet", 0), write("b.parquet", ROWS)]),
+            dataset(
+                "demo",
+                "local-blocks",
+                &["analyst"],
+                vec![write("a.parquet", 0), write("b.parquet", ROWS)],
+            ),
             dataset("default", "local-blocks", &["analyst"], vec![write("c.parquet", 7 * ROWS)]),
             dataset("demo", "salaries", &["admin"], vec![write("d.parquet", 0)]),
             dataset("other", "blocks", &["analyst"], vec![write("e.parquet", 0)]),
@@ -193,7 +217,8 @@ impl Service {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let serve = axum::serve(listener, api::router(Arc::new(app))).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let serve = axum::serve(listener, api::router(Arc::new(app)))
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
         tokio::spawn(serve.into_future());
         Self { url, folder, key, http, stop }
     }

@@ -13,14 +13,17 @@ fn with(change: impl FnOnce(&mut Value)) -> Value {
 async fn only_good_tokens_open_the_service() {
     let service = Service::start().await;
     let past = time::OffsetDateTime::now_utc().unix_timestamp() - 3600;
-    let stranger = EncodingKey::from_ec_pem(rcgen::KeyPair::generate().unwrap().serialize_pem().as_bytes()).unwrap();
+    let stranger =
+        EncodingKey::from_ec_pem(rcgen::KeyPair::generate().unwrap().serialize_pem().as_bytes()).unwrap();
     let header = Header { kid: Some("k1".into()), ..Header::new(Algorithm::ES256) };
     let good = service.token();
     let unsigned = {
         let payload = good.split('.').nth(1).unwrap();
         format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}.")
     };
-    let symmetric = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(b"x")).unwrap();
+    let symmetric =
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(b"x"))
+            .unwrap();
     let tampered = {
         let mut parts: Vec<&str> = good.split('.').collect();
         let other = service.sign(&with(|c| c["roles"] = json!(["admin"])));

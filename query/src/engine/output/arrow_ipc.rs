@@ -1,6 +1,8 @@
 //! `application/vnd.apache.arrow.stream`.
 
-use arrow::{compute::concat_batches, datatypes::SchemaRef, ipc::writer::StreamWriter, record_batch::RecordBatch};
+use arrow::{
+    compute::concat_batches, datatypes::SchemaRef, ipc::writer::StreamWriter, record_batch::RecordBatch,
+};
 
 use super::{Encoder, Outcome, OutputError};
 

@@ -4,7 +4,9 @@
 //! list of `{"key", "value"}`, NaN and infinities are strings.
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, OffsetSizeTrait, PrimitiveArray},
+    array::{
+        Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, OffsetSizeTrait, PrimitiveArray,
+    },
     datatypes::*,
     error::ArrowError,
     util::display::{ArrayFormatter, DurationFormat, FormatOptions},
@@ -109,7 +111,8 @@ fn fixed_list(array: &FixedSizeListArray) -> Result<Cell<'_>, ArrowError> {
 
 fn structure(array: &arrow::array::StructArray) -> Result<Cell<'_>, ArrowError> {
     let fields = array.column_names().into_iter().zip(array.columns());
-    let fields: Vec<_> = fields.map(|(name, column)| Ok((name, cell(column)?))).collect::<Result<_, ArrowError>>()?;
+    let fields: Vec<_> =
+        fields.map(|(name, column)| Ok((name, cell(column)?))).collect::<Result<_, ArrowError>>()?;
     Ok(Box::new(move |row| fields.iter().map(|(name, value)| ((*name).to_owned(), value(row))).collect()))
 }
 
@@ -135,6 +138,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make the array in place")]
     fn read(array: ArrayRef) -> Vec<Value> {
         let cell = cell(&array).unwrap();
         (0..array.len()).map(cell).collect()
@@ -143,10 +147,19 @@ mod tests {
     #[test]
     fn nothing_is_lost() {
         let max = u64::MAX;
-        assert_eq!(read(Arc::new(UInt64Array::from(vec![Some(1), None, Some(max)]))), [json!(1), json!(null), json!("18446744073709551615")]);
-        assert_eq!(read(Arc::new(Int64Array::from(vec![-(1 << 53), (1 << 53) - 1]))), [json!("-9007199254740992"), json!(9_007_199_254_740_991_u64)]);
+        assert_eq!(
+            read(Arc::new(UInt64Array::from(vec![Some(1), None, Some(max)]))),
+            [json!(1), json!(null), json!("18446744073709551615")]
+        );
+        assert_eq!(
+            read(Arc::new(Int64Array::from(vec![-(1 << 53), (1 << 53) - 1]))),
+            [json!("-9007199254740992"), json!(9_007_199_254_740_991_u64)]
+        );
         assert_eq!(read(Arc::new(BinaryArray::from(vec![&[0_u8, 255][..]]))), [json!("0x00ff")]);
-        assert_eq!(read(Arc::new(Float64Array::from(vec![0.5, f64::NAN, f64::NEG_INFINITY]))), [json!(0.5), json!("NaN"), json!("-Infinity")]);
+        assert_eq!(
+            read(Arc::new(Float64Array::from(vec![0.5, f64::NAN, f64::NEG_INFINITY]))),
+            [json!(0.5), json!("NaN"), json!("-Infinity")]
+        );
         assert_eq!(read(Arc::new(Float32Array::from(vec![0.1_f32]))), [json!(0.1)]);
         let decimal = Decimal128Array::from(vec![12_345]).with_precision_and_scale(38, 2).unwrap();
         assert_eq!(read(Arc::new(decimal)), [json!("123.45")]);
@@ -156,7 +169,11 @@ mod tests {
 
     #[test]
     fn nested_values_keep_their_shape() {
-        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), None]), None, Some(vec![])]);
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+        ]);
         assert_eq!(read(Arc::new(lists)), [json!([1, null]), json!(null), json!([])]);
         let mut map = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
         map.keys().append_value("a");
