@@ -62,8 +62,8 @@ impl Scope<'_> {
         let pass = [self.role_arn("worker-task"), self.role_arn("worker-execution")];
         vec![
             allow(&CONTROLLER_SQS, &self.queues()),
-            // ECS knows no resource for these, and a task definition's revision is in its ARN.
-            allow(&CONTROLLER_ECS_ANY, &any),
+            // IAM knows no resource for listing, and a task definition's revision is in its ARN.
+            allow(&CONTROLLER_ANY, &any),
             allow(&CONTROLLER_ECS, &self.services()),
             allow(&["iam:PassRole"], &pass),
             allow(&CONTROLLER_SECRETS, &self.secrets()),
@@ -76,8 +76,8 @@ impl Scope<'_> {
         let mut run = self.services();
         run.push(format!("arn:aws:ecs:{}:{ACCOUNT}:task-definition/dw-*", self.region));
         vec![
-            allow(&["sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"], &self.queues()),
-            allow(&["sqs:ReceiveMessage", "sqs:DeleteMessage"], &[self.queue("dw-*-dlq")]),
+            allow(&DISPATCHER_SQS, &self.queues()),
+            allow(&DEAD_LETTER_SQS, &[self.queue("dw-*-dlq")]),
             allow(&DISPATCHER_ECS, &run),
             allow(&["iam:PassRole"], &pass),
             allow(&["sts:AssumeRole"], &[self.role_arn(DATA)]),
@@ -120,8 +120,20 @@ impl Scope<'_> {
     }
 }
 
-const WORKER_SQS: [&str; 4] =
-    ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"];
+// AWS authorises a batch as the single call; the local endpoint by the batch's own name.
+const WORKER_SQS: [&str; 6] = [
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:DeleteMessageBatch",
+    "sqs:ChangeMessageVisibility",
+    "sqs:ChangeMessageVisibilityBatch",
+    "sqs:GetQueueAttributes",
+];
+
+const DISPATCHER_SQS: [&str; 4] =
+    ["sqs:SendMessage", "sqs:SendMessageBatch", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"];
+
+const DEAD_LETTER_SQS: [&str; 3] = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:DeleteMessageBatch"];
 
 const CONTROLLER_SQS: [&str; 8] = [
     "sqs:CreateQueue",
@@ -134,8 +146,10 @@ const CONTROLLER_SQS: [&str; 8] = [
     "sqs:ListQueueTags",
 ];
 
-const CONTROLLER_ECS_ANY: [&str; 8] = [
+const CONTROLLER_ANY: [&str; 10] = [
     "sqs:ListQueues",
+    "secretsmanager:ListSecrets",
+    "ecs:ListTaskDefinitionFamilies",
     "ecs:RegisterTaskDefinition",
     "ecs:DeregisterTaskDefinition",
     "ecs:DescribeTaskDefinition",

@@ -2,7 +2,12 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
+use aws_sdk_ecs::types::{ContainerDefinition, NetworkMode};
 use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, SendMessageBatchRequestEntry,
+};
 use serde_json::Value;
 
 use super::testing::{Ministack, client, wait_for};
@@ -74,7 +79,7 @@ async fn each_role_may_do_its_work_and_no_more() {
     let made = ministack.bootstrap().await;
     let credentials = ministack.credentials().await;
     let role = async |key: &str| assumed(&ministack, &credentials, &made.role_arns[key]).await;
-    controller_scope(&role("controller").await, &made.bucket).await;
+    controller_scope(&role("controller").await, &made).await;
     dispatcher_scope(&role("dispatcher").await, &made).await;
     worker_scope(&role("worker-task").await, &made.bucket).await;
     let s3 = aws_sdk_s3::Client::new(&role("query").await);
@@ -85,7 +90,8 @@ async fn each_role_may_do_its_work_and_no_more() {
     denied!(secrets.create_secret().name("dagwright/demo/other").secret_string("x"));
 }
 
-async fn controller_scope(aws: &SdkConfig, bucket: &str) {
+async fn controller_scope(aws: &SdkConfig, made: &super::Bootstrapped) {
+    let worker_role = &made.role_arns["worker-task"];
     let sqs = aws_sdk_sqs::Client::new(aws);
     allowed!(sqs.create_queue().queue_name("dw-00000000-ingest"));
     allowed!(sqs.create_queue().queue_name("dw-00000000-ingest-dlq"));
@@ -93,12 +99,21 @@ async fn controller_scope(aws: &SdkConfig, bucket: &str) {
     let url = sqs.get_queue_url().queue_name("dw-00000000-ingest").send().await.unwrap();
     denied!(sqs.send_message().queue_url(url.queue_url().unwrap()).message_body("x"));
     let secrets = aws_sdk_secretsmanager::Client::new(aws);
+    allowed!(secrets.list_secrets());
     allowed!(secrets.create_secret().name("dagwright/demo/key").secret_string("x"));
     denied!(secrets.create_secret().name("other").secret_string("x"));
     let ecs = aws_sdk_ecs::Client::new(aws);
     allowed!(ecs.describe_services().cluster("dagwright").services("dw-none"));
+    let container = ContainerDefinition::builder().name("worker").image("dagwright/worker:local").build();
+    let register =
+        ecs.register_task_definition().family("dw-00000000-ingest").container_definitions(container);
+    allowed!(register.network_mode(NetworkMode::Awsvpc).cpu("256").memory("512").task_role_arn(worker_role));
+    allowed!(ecs.list_task_definition_families().family_prefix("dw-00000000-ingest"));
+    let create =
+        ecs.create_service().cluster("dagwright").service_name("dw-00000000-ingest").desired_count(0);
+    allowed!(create.task_definition("dw-00000000-ingest"));
     denied!(ecs.create_cluster().cluster_name("other"));
-    denied!(aws_sdk_s3::Client::new(aws).get_object().bucket(bucket).key("a/1"));
+    denied!(aws_sdk_s3::Client::new(aws).get_object().bucket(&made.bucket).key("a/1"));
     denied!(aws_sdk_iam::Client::new(aws).create_role().role_name("x").assume_role_policy_document("{}"));
 }
 
@@ -110,12 +125,19 @@ async fn dispatcher_scope(aws: &SdkConfig, made: &super::Bootstrapped) {
     };
     let (queue, dead) = (url("dw-00000000-ingest").await, url("dw-00000000-ingest-dlq").await);
     allowed!(sqs.send_message().queue_url(&queue).message_body("x"));
+    let entry = SendMessageBatchRequestEntry::builder().id("1").message_body("x").build().unwrap();
+    allowed!(sqs.send_message_batch().queue_url(&queue).entries(entry));
     denied!(sqs.receive_message().queue_url(&queue));
     allowed!(sqs.receive_message().queue_url(&dead));
     denied!(sqs.delete_queue().queue_url(&queue));
     let s3 = aws_sdk_s3::Client::new(aws);
     denied!(s3.put_object().bucket(&made.bucket).key("a/1"));
     allowed!(s3.list_objects_v2().bucket(&made.bucket));
+    let ecs = aws_sdk_ecs::Client::new(aws);
+    let service = "dw-00000000-ingest";
+    allowed!(ecs.update_service().cluster(&made.cluster).service(service).desired_count(0));
+    allowed!(ecs.describe_services().cluster(&made.cluster).services(service));
+    denied!(ecs.delete_service().cluster(&made.cluster).service(service));
     let sts = aws_sdk_sts::Client::new(aws);
     let data = &made.role_arns["data"];
     let narrow = format!(
@@ -135,13 +157,25 @@ async fn dispatcher_scope(aws: &SdkConfig, made: &super::Bootstrapped) {
     allowed!(task.put_object().bucket(&made.bucket).key("a/1"));
     denied!(task.put_object().bucket(&made.bucket).key("b/1"));
     allowed!(s3.head_object().bucket(&made.bucket).key("a/1"));
+    let gone = ObjectIdentifier::builder().key("a/1").build().unwrap();
+    allowed!(
+        s3.delete_objects().bucket(&made.bucket).delete(Delete::builder().objects(gone).build().unwrap())
+    );
     denied!(sts.assume_role().role_arn(&made.role_arns["controller"]).role_session_name("x"));
 }
 
 async fn worker_scope(aws: &SdkConfig, bucket: &str) {
     let sqs = aws_sdk_sqs::Client::new(aws);
     let queue = format!("http://127.0.0.1/{}/dw-00000000-ingest", super::ACCOUNT);
-    allowed!(sqs.receive_message().queue_url(&queue));
+    let received = sqs.receive_message().queue_url(&queue).max_number_of_messages(10).send().await.unwrap();
+    let receipts: Vec<_> =
+        received.messages().iter().filter_map(|message| message.receipt_handle()).collect();
+    assert_eq!(receipts.len(), 2);
+    let longer = ChangeMessageVisibilityBatchRequestEntry::builder().id("1").receipt_handle(receipts[0]);
+    let longer = longer.visibility_timeout(60).build().unwrap();
+    allowed!(sqs.change_message_visibility_batch().queue_url(&queue).entries(longer));
+    let done = DeleteMessageBatchRequestEntry::builder().id("1").receipt_handle(receipts[0]).build().unwrap();
+    allowed!(sqs.delete_message_batch().queue_url(&queue).entries(done));
     denied!(sqs.send_message().queue_url(&queue).message_body("x"));
     denied!(aws_sdk_s3::Client::new(aws).get_object().bucket(bucket).key("a/1"));
 }
