@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-//EVM use crate::evm::EvmCommand;
+use crate::evm::EvmCommand;
 use crate::parts::{self, Cache, Progress};
 use crate::paths;
 //SQL use crate::sql::{self, SqlArgs};
@@ -35,8 +35,8 @@ enum Command {
     /// Run a SELECT over the committed datasets.
     //SQL Sql(SqlArgs),
     /// Verify, record and replay EVM chain data.
-    //EVM #[command(subcommand)]
-    //EVM Evm(EvmCommand),
+    #[command(subcommand)]
+    Evm(EvmCommand),
     /// Install what the stack is made of, and print where it is.
     Parts(PartsArgs),
     /// Own the processes of a stack.
@@ -57,7 +57,7 @@ impl Cli {
             Command::Env(args) => commands::env(args),
             Command::Logs(args) => commands::logs(args).await,
             //SQL Command::Sql(args) => sql::run(args).await,
-            //EVM Command::Evm(command) => command.run().await,
+            Command::Evm(command) => command.run().await,
             Command::Parts(PartsArgs {}) => print_parts(),
             Command::Supervise(args) => commands::supervise(args).await,
         }
