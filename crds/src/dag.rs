@@ -14,6 +14,9 @@ use crate::{
     dataset::Period,
 };
 
+/// Five cron fields.
+pub(crate) const CRON: &str = r"^\S+( \S+){4}$";
+
 /// Jobs, their wiring, and when the results are shown to readers.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -213,7 +216,7 @@ pub enum Per {
 #[serde(rename_all = "camelCase")]
 pub struct CronActivation {
     /// Five cron fields. Example: `0 3 * * *`.
-    #[schemars(regex(pattern = r"^\S+( \S+){4}$"), length(max = 128))]
+    #[schemars(regex(pattern = CRON), length(max = 128))]
     pub schedule: String,
     /// IANA time zone. Default: `Etc/UTC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

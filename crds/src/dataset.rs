@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{DeletionPolicy, Empty, LABEL, SNAKE};
 
+/// A type as SQL writes it.
+pub(crate) const SQL_TYPE: &str = r"^[A-Z][A-Z0-9_]*( [A-Z]+)*(\([0-9]{1,2}(, ?[0-9]{1,2})?\))?(\[\])?$";
+
 /// A table that is produced by one job and queried as `namespace.dataset`.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -126,7 +129,7 @@ pub struct Column {
     /// Type as SQL writes it. Example: `BIGINT`, `DECIMAL(38, 0)`, `VARCHAR`.
     #[serde(rename = "type")]
     #[schemars(
-        regex(pattern = r"^[A-Z][A-Z0-9_]*( [A-Z]+)*(\([0-9]{1,2}(, ?[0-9]{1,2})?\))?(\[\])?$"),
+        regex(pattern = SQL_TYPE),
         length(max = 64)
     )]
     pub type_: String,

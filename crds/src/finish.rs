@@ -1,8 +1,9 @@
 //! From what the derive emits to what a strict apiserver wants.
 //!
-//! * Formats and bounds that Kubernetes knows (`uint32` is not one), no titles, no `nullable`: a null is refused where it is
-//!   written instead of being stored.
-//! * Unions get `minProperties = maxProperties = 1` instead of `oneOf`, whose messages name no field.
+//! * Formats and bounds that Kubernetes knows (`uint32` is not one), no titles, no `nullable`: a null is the same as a field
+//!   left out instead of being stored.
+//! * Unions get `minProperties: 1` and a rule that names their keys instead of `oneOf` and `maxProperties`, whose messages
+//!   ("Too many: 2: must have at most 1 item") tell nobody what to write.
 //! * Every list has a list type: lists in [`MAP_LISTS`] are maps by key, so that duplicates are refused by path; others are atomic.
 //! * The status begins as `{observedGeneration: -1}`, so that no tool takes an object that nobody looked at for a ready one.
 //! * CEL rules from one table.
@@ -112,7 +113,8 @@ fn union(schema: &mut JSONSchemaProps) {
     {
         schema.one_of = None;
         schema.min_properties = Some(1);
-        schema.max_properties = Some(1);
+        let keys: Vec<_> = schema.properties.iter().flatten().map(|(key, _)| key.clone()).collect();
+        schema.x_kubernetes_validations.get_or_insert_default().push(rules::exactly_one(&keys));
     }
 }
 

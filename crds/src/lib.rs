@@ -16,6 +16,7 @@ pub mod finish;
 pub mod kstatus;
 pub mod rpc_pool;
 mod rules;
+pub mod status;
 pub mod worker_pool;
 pub mod yaml;
 

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{GoDuration, LABEL, SecretKeyRef};
 
+/// An http or https URL without user name and password.
+pub(crate) const PLAIN_URL: &str = r"^https?://[^\s@]+$";
+
 /// JSON-RPC providers of one chain, used in order of preference by the RPC gateway.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -103,10 +106,7 @@ pub enum UrlSource {
     /// A key of a Secret that carries the label `dagwright.dev/rpc-key`; for URLs that hold a key.
     SecretKeyRef(SecretKeyRef),
     /// The URL itself, for an endpoint without a key; it can hold no user name or password. Example: `http://node.internal:8545`.
-    Value(
-        #[schemars(regex(pattern = r"^https?://[^\s@]+$"), length(max = 2048))]
-        String,
-    ),
+    Value(#[schemars(regex(pattern = PLAIN_URL), length(max = 2048))] String),
 }
 
 /// What happens to a provider whose answer is disproven.

@@ -3,6 +3,12 @@
 //! A path is written with `.` between properties and `[]` for the items of a list; the empty path is the object itself.
 //! The messages are what a user reads from `kubectl apply`, behind the path of the field.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
+
+use crate::common::{GoDuration, ROLE_ARN};
+use crate::dag::CRON;
+use crate::dataset::SQL_TYPE;
+use crate::rpc_pool::PLAIN_URL;
 use crate::worker_pool::FARGATE_SIZES;
 
 /// One rule.
@@ -14,6 +20,7 @@ pub(crate) struct Rule {
 }
 
 const UNIQUE: &str = "self.all(a, self.exists_one(b, b.name == a.name))";
+const UNIQUE_VALUES: &str = "self.all(a, self.exists_one(b, b == a))";
 const IMMUTABLE: &str = "self == oldSelf";
 
 /// Every rule.
@@ -21,8 +28,20 @@ pub(crate) fn all() -> Vec<Rule> {
     let mut rules = names();
     rules.extend(immutables());
     rules.extend(durations());
+    rules.extend(patterns());
+    rules.extend(tables());
     rules.extend(relations());
     rules
+}
+
+/// The rule of a union. It counts, because `exists_one` over a list costs more than a schema with 200 jobs may spend.
+pub(crate) fn exactly_one(keys: &[String]) -> ValidationRule {
+    let counted: Vec<_> = keys.iter().map(|key| format!("(has(self.{key}) ? 1 : 0)")).collect();
+    ValidationRule {
+        rule: format!("{} == 1", counted.join(" + ")),
+        message: Some(format!("set exactly one of: {}", keys.join(", "))),
+        ..Default::default()
+    }
 }
 
 fn rule(kind: &'static str, path: &'static str, rule: &str, message: &str) -> Rule {
@@ -89,19 +108,85 @@ fn durations() -> Vec<Rule> {
         .map(|&(kind, path, least, most)| Rule {
             kind,
             path,
-            rule: format!("duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"),
-            message: format!("{} must be from {least} to {most}", field(path)),
+            rule: format!(
+                "self.matches('{}') && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')",
+                GoDuration::PATTERN
+            ),
+            message: format!("{} must be from {least} to {most}, written like 30s, 5m or 1h30m", field(path)),
         })
         .collect()
 }
 
+/// What to write, for patterns that do not read well themselves.
+fn patterns() -> Vec<Rule> {
+    let table: &[(&'static str, &'static str, &str, &str)] = &[
+        (
+            "Dataset",
+            "spec.schema.columns[].type",
+            SQL_TYPE,
+            "type must be one of SQL in upper case, such as BIGINT, DECIMAL(38, 0), VARCHAR or VARCHAR[]",
+        ),
+        (
+            "RpcPool",
+            "spec.providers[].url.value",
+            PLAIN_URL,
+            "value must be an http or https URL without user name and password; a URL with a key belongs into a Secret, named by secretKeyRef",
+        ),
+        (
+            "WorkerPool",
+            "spec.roles.task",
+            ROLE_ARN,
+            "task must be the ARN of a role, such as arn:aws:iam::123456789012:role/worker",
+        ),
+        (
+            "WorkerPool",
+            "spec.roles.execution",
+            ROLE_ARN,
+            "execution must be the ARN of a role, such as arn:aws:iam::123456789012:role/execution",
+        ),
+        (
+            "Dag",
+            "spec.jobs[].activation.cron.schedule",
+            CRON,
+            "schedule must be five cron fields, such as 0 3 * * *",
+        ),
+    ];
+    table
+        .iter()
+        .map(|&(kind, path, pattern, message)| {
+            rule(kind, path, &format!("self.matches(r'{pattern}')"), message)
+        })
+        .collect()
+}
+
+/// What the parts of a Dataset ask of each other.
+fn tables() -> Vec<Rule> {
+    vec![
+        rule("Dataset", "spec.uniqueKey", UNIQUE_VALUES, "uniqueKey must name each column once"),
+        rule("Dataset", "spec.readRoles", UNIQUE_VALUES, "readRoles must name each role once"),
+        rule(
+            "Dataset",
+            "spec",
+            "!has(self.schema.columns) || !has(self.uniqueKey) || self.uniqueKey.all(k, self.schema.columns.exists(c, c.name == k))",
+            "uniqueKey must name columns of schema.columns",
+        ),
+        rule(
+            "Dataset",
+            "spec",
+            "!has(self.partitioning) || !has(self.partitioning.hash) || (has(self.uniqueKey) && self.uniqueKey.size() > 0)",
+            "partitioning by hash needs a uniqueKey: its hash decides where a row goes",
+        ),
+    ]
+}
+
 fn relations() -> Vec<Rule> {
-    let retry =
-        "!has(self.backoff) || !has(self.maxBackoff) || duration(self.backoff) <= duration(self.maxBackoff)";
-    let retry_message = "backoff must not be longer than maxBackoff";
+    // The defaults stand here too: 1h against a maxBackoff that was left out is a contradiction as well.
+    let retry = "duration(has(self.backoff) ? self.backoff : '5s') <= duration(has(self.maxBackoff) ? self.maxBackoff : '10m')";
+    let retry_message = "backoff (default 5s) must not be longer than maxBackoff (default 10m)";
     vec![
         rule("ChainSync", "spec.retry", retry, retry_message),
         rule("Dag", "spec.defaults.retry", retry, retry_message),
+        rule("Dag", "spec.jobs[].retry", retry, retry_message),
         rule("ChainSync", "spec.mode.fixedTarget", "self.from < self.to", "to must be above from: the range is [from, to)"),
         rule(
             "ChainSync",
@@ -144,9 +229,9 @@ fn relations() -> Vec<Rule> {
         ),
         rule(
             "Dag",
-            "spec.jobs[].inputs",
-            "self.all(i, !has(i.from.job) || i.from.job.name != '')",
-            "an input must name the job that it reads",
+            "spec.jobs[]",
+            "!has(self.inputs) || self.inputs.all(i, !has(i.from.job) || i.from.job.name != self.name)",
+            "a job cannot read its own output",
         ),
     ]
 }
