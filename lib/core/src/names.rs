@@ -44,7 +44,7 @@ const RESERVED_WORDS: &[&str] = &[
     "bigint", "binary", "bit", "boolean", "both", "by", "case", "cast", "char", "character", "check", "coalesce", "collate", "collation",
     "column", "columns", "concurrently", "constraint", "create", "cross", "dec", "decimal", "default", "deferrable", "desc",
     "describe", "distinct", "do", "else", "end", "except", "exists", "extract", "false", "fetch", "float", "for", "foreign",
-    "freeze", "from", "full", "generated", "glob", "grant", "group", "grouping", "grouping_id", "having", "ilike", "in", "initially", "inner",
+    "freeze", "from", "full", "generated", "glob", "group", "grouping", "grouping_id", "having", "ilike", "in", "initially", "inner",
     "inout", "int", "integer", "intersect", "interval", "into", "is", "isnull", "join", "lambda", "lateral", "leading", "left",
     "like", "limit", "map", "national", "natural", "nchar", "none", "not", "notnull", "null", "nullif", "numeric", "offset", "on",
     "only", "or", "order", "out", "outer", "overlaps", "overlay", "pivot", "pivot_longer", "pivot_wider", "placing", "position",

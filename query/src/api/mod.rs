@@ -10,6 +10,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
     routing::{get, post},
 };
 use dagwright_telemetry::Rejection;
@@ -49,6 +51,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/datasets", get(datasets::list))
         .route("/v1/datasets/{name}/schema", get(datasets::schema))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::map_response(challenge))
         .layer(dagwright_telemetry::trace_layer())
         .with_state(app)
 }
@@ -62,4 +65,12 @@ impl App {
         })?;
         Ok(catalog::readable(caller, datasets))
     }
+}
+
+/// RFC 6750 wants a 401 to name the scheme.
+async fn challenge(mut response: Response) -> Response {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }

@@ -157,7 +157,7 @@ fn the_reserved_words_are_the_engines() {
         dagwright_core::names::reserved_words().iter().map(ToString::to_string).collect();
     let missing: Vec<_> = engine.difference(&frozen).collect();
     let extra: Vec<_> = frozen.difference(&engine).collect();
-    assert!(missing.is_empty(), "missing {missing:?}, not reserved {extra:?}");
+    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}, not reserved {extra:?}");
 }
 
 mod generated {

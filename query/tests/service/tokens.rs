@@ -1,7 +1,9 @@
+use axum::{Router, http::HeaderMap, routing::get};
+use dagwright_query::auth::{Authenticator, KeySource};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::support::{Service, claims};
+use crate::support::{AUDIENCE, ISSUER, Service, claims};
 
 fn with(change: impl FnOnce(&mut Value)) -> Value {
     let mut claims = claims();
@@ -47,6 +49,7 @@ async fn only_good_tokens_open_the_service() {
     ] {
         let response = service.post(&token, json!({"sql": "select 1"})).await;
         assert_eq!(response.status(), 401, "{what}");
+        assert_eq!(response.headers()["www-authenticate"], "Bearer");
         let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["code"], "Unauthenticated", "{what}");
     }
@@ -69,4 +72,27 @@ async fn roles_and_namespaces_of_the_token_decide() {
     }));
     assert_eq!(service.post(&nobody, body("select 1 from demo.local_blocks limit 1")).await.status(), 400);
     assert_eq!(service.post(&nobody, body("select 1")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn keys_come_from_a_url_as_well() {
+    let service = Service::start().await;
+    let keys = std::fs::read_to_string(service.folder.0.join("jwks.json")).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    let issuer = Router::new().route("/jwks.json", get(move || async move { keys }));
+    tokio::spawn(axum::serve(listener, issuer).into_future());
+
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", format!("bearer {}", service.token()).parse().unwrap());
+    let with = |url: String| {
+        Authenticator::new(
+            KeySource::Url(url),
+            reqwest::Client::builder().build().unwrap(),
+            ISSUER.into(),
+            AUDIENCE.into(),
+        )
+    };
+    assert_eq!(with(url.clone()).caller(&headers).await.unwrap().subject, "ada");
+    assert!(with(format!("{url}.gone")).caller(&headers).await.is_err());
 }
