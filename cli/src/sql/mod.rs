@@ -2,6 +2,7 @@
 
 mod table;
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +13,10 @@ use dagwright_contracts::problem::Problem;
 use dagwright_contracts::query::{Format, JsonResult, QueryRequest};
 use futures::StreamExt;
 use reqwest::header::HeaderMap;
+
+use crate::paths;
+use crate::stack::Settings;
+use crate::stack::commands::{StackArgs, variables};
 
 /// Run a SELECT over the committed datasets.
 #[derive(Args, Clone, Debug)]
@@ -30,12 +35,15 @@ pub struct SqlArgs {
     /// Seconds at most; the service has a cap of its own.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Base URL of the query service; `dagwright env` prints the local stack's.
+    /// Base URL of the query service; without it the local stack's is asked, with a token of its own.
     #[arg(long = "query-url", env = "DAGWRIGHT_QUERY_URL", value_name = "URL")]
     pub query_url: Option<String>,
     /// Bearer token: says which namespaces and roles the query may read.
     #[arg(long, env = "DAGWRIGHT_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+
+    #[command(flatten)]
+    pub stack: StackArgs,
 }
 
 /// How an answer is printed.
@@ -63,6 +71,7 @@ impl SqlArgs {
             timeout: None,
             query_url: Some(query_url.to_owned()),
             token: Some(token.to_owned()),
+            stack: StackArgs { stack: paths::DEFAULT_STACK.to_owned(), data_dir: None },
         }
     }
 
@@ -83,11 +92,11 @@ impl SqlArgs {
 
 /// Asks and prints. A refusal of the service is an error that carries its words.
 pub async fn run(args: SqlArgs) -> anyhow::Result<ExitCode> {
-    let url = args.query_url.as_deref().context(NO_SERVICE)?;
     if args.format == Shape::Arrow && std::io::stdout().is_terminal() {
         bail!("an Arrow stream is no text: write it to a file or a pipe (> answer.arrow)");
     }
-    let answer = ask(url, args.token.as_deref(), &args.request()?).await?;
+    let (url, token) = service(&args)?;
+    let answer = ask(&url, token.as_deref(), &args.request()?).await?;
     let printed = match args.format {
         Shape::Table => print_table(answer).await,
         Shape::Json | Shape::Csv | Shape::Arrow => copy(answer).await,
@@ -98,7 +107,19 @@ pub async fn run(args: SqlArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-const NO_SERVICE: &str = "no query service is named: set DAGWRIGHT_QUERY_URL and DAGWRIGHT_TOKEN, for the local stack by: eval \"$(dagwright env)\"";
+/// Where to ask, and as whom.
+fn service(args: &SqlArgs) -> anyhow::Result<(String, Option<String>)> {
+    if let Some(url) = &args.query_url {
+        return Ok((url.clone(), args.token.clone()));
+    }
+    let local = || -> anyhow::Result<_> {
+        let settings = Settings::load(&args.stack.dir()?)?;
+        let variables: BTreeMap<_, _> = variables(&settings)?.into_iter().collect();
+        let token = args.token.clone().or_else(|| variables.get("DAGWRIGHT_TOKEN").cloned());
+        Ok((settings.url("query"), token))
+    };
+    local().context("no query service is named: start one by `dagwright up`, or set DAGWRIGHT_QUERY_URL and DAGWRIGHT_TOKEN")
+}
 
 /// The service ends a query by itself; this is for one that does not answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -235,7 +256,9 @@ mod tests {
         let url = format!("http://127.0.0.1:{port}");
         let error = run(SqlArgs::table("select 1", &url, "token")).await.unwrap_err();
         assert!(format!("{error:#}").starts_with(&format!("ask the query service at {url}: ")), "{error:#}");
-        let args = SqlArgs { query_url: None, ..SqlArgs::table("select 1", "", "") };
-        assert!(run(args).await.unwrap_err().to_string().contains("dagwright env"));
+        let nowhere =
+            StackArgs { stack: "none".into(), data_dir: Some(std::env::temp_dir().join("dw-no-stack")) };
+        let args = SqlArgs { query_url: None, stack: nowhere, ..SqlArgs::table("select 1", "", "") };
+        assert!(run(args).await.unwrap_err().to_string().contains("dagwright up"));
     }
 }
