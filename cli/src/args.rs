@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::evm::EvmCommand;
 use crate::parts::{self, Cache, Progress};
 use crate::paths;
-//SQL use crate::sql::{self, SqlArgs};
+use crate::sql::{self, SqlArgs};
 use crate::stack::commands::{self, EnvArgs, LogsArgs, PsArgs, StackArgs, SuperviseArgs, UpArgs};
 
 /// Dagwright: chain-data pipelines declared as Kubernetes resources.
@@ -33,7 +33,7 @@ enum Command {
     /// Print the log of a process.
     Logs(LogsArgs),
     /// Run a SELECT over the committed datasets.
-    //SQL Sql(SqlArgs),
+    Sql(SqlArgs),
     /// Verify, record and replay EVM chain data.
     #[command(subcommand)]
     Evm(EvmCommand),
@@ -56,7 +56,7 @@ impl Cli {
             Command::Ps(args) => commands::ps(args).await,
             Command::Env(args) => commands::env(args),
             Command::Logs(args) => commands::logs(args).await,
-            //SQL Command::Sql(args) => sql::run(args).await,
+            Command::Sql(args) => sql::run(args).await,
             Command::Evm(command) => command.run().await,
             Command::Parts(PartsArgs {}) => print_parts(),
             Command::Supervise(args) => commands::supervise(args).await,

@@ -51,8 +51,8 @@ const CRDS_USERS: &[&str] = &[
     "dagwright-e2e",
     "dagwright-crds",
 ];
-/// Who may speak SQL.
-const SQL_USERS: &[&str] = &["dagwright-state", "dagwright-testkit", "dagwright-e2e"];
+/// Who may speak SQL. The command makes roles and databases of the local cluster, as Terraform does elsewhere; no tables.
+const SQL_USERS: &[&str] = &["dagwright-state", "dagwright-cli", "dagwright-testkit", "dagwright-e2e"];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let output = Command::new(env!("CARGO"))

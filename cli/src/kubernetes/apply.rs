@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn empty_documents_and_comments_are_skipped() {
-        let objects = parse("# only a comment\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n---\n").unwrap();
+        let objects =
+            parse("# only a comment\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n---\n")
+                .unwrap();
         assert_eq!(objects.len(), 1);
         assert_eq!(objects[0].name_any(), "a");
     }

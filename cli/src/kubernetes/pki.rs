@@ -7,8 +7,8 @@ use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -26,7 +26,8 @@ pub fn ensure(dir: &Path) -> anyhow::Result<()> {
     let ca_key = KeyPair::generate().context("generate the authority's key")?;
     let mut ca = params("dagwright-local-ca", None)?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    ca.key_usages =
+        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     let ca_cert = ca.self_signed(&ca_key).context("sign the authority's certificate")?;
     let issuer = Issuer::new(ca, ca_key);
 
@@ -38,16 +39,14 @@ pub fn ensure(dir: &Path) -> anyhow::Result<()> {
     ];
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     issue(dir, "apiserver", &server, &issuer)?;
-    for (name, group) in [
-        ("admin", Some("system:masters")),
-        (super::CONTROLLER_USER, None),
-    ] {
+    for (name, group) in [("admin", Some("system:masters")), (super::CONTROLLER_USER, None)] {
         let mut user = params(name, group)?;
         user.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         issue(dir, name, &user, &issuer)?;
     }
     let accounts = KeyPair::generate().context("generate the key of service accounts")?;
     write_private(&dir.join("service-accounts.key"), accounts.serialize_pem().as_bytes())?;
+    write_private(&dir.join("service-accounts.pub"), accounts.public_key_pem().as_bytes())?;
     // Last: its presence says that everything else is complete.
     write_private(&dir.join("ca.crt"), ca_cert.pem().as_bytes())
 }
@@ -67,7 +66,12 @@ fn params(name: &str, group: Option<&str>) -> anyhow::Result<CertificateParams> 
     Ok(params)
 }
 
-fn issue(dir: &Path, name: &str, params: &CertificateParams, issuer: &Issuer<'_, KeyPair>) -> anyhow::Result<()> {
+fn issue(
+    dir: &Path,
+    name: &str,
+    params: &CertificateParams,
+    issuer: &Issuer<'_, KeyPair>,
+) -> anyhow::Result<()> {
     let key = KeyPair::generate().with_context(|| format!("generate the key of {name}"))?;
     let cert = params.signed_by(&key, issuer).with_context(|| format!("sign the certificate of {name}"))?;
     write_private(&dir.join(format!("{name}.key")), key.serialize_pem().as_bytes())?;

@@ -13,8 +13,7 @@ use kube::{Client, ResourceExt};
 
 use super::settings::Settings;
 use crate::load::{self, LoadConfig};
-use crate::kubernetes;
-//SQL use crate::sql;
+use crate::{kubernetes, sql};
 
 /// The namespace of the example.
 pub const NAMESPACE: &str = "demo";
@@ -61,7 +60,8 @@ pub fn manifests(settings: &Settings, dir: &Path) -> anyhow::Result<Vec<kube::ap
     let mut objects = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        let text = variables.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+        let text =
+            variables.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
         objects.extend(kubernetes::parse(&text).with_context(|| format!("read {}", file.display()))?);
     }
     Ok(objects)
@@ -78,7 +78,8 @@ async fn synced(client: &Client, bars: &Bars) -> anyhow::Result<()> {
         let mut committed = 0;
         for sync in &syncs {
             let (from, target, cursor) = extent(sync);
-            let bar = lines.entry(sync.name_any()).or_insert_with(|| bars.add(&sync.name_any(), target - from));
+            let bar =
+                lines.entry(sync.name_any()).or_insert_with(|| bars.add(&sync.name_any(), target - from));
             bar.set_position(cursor - from);
             committed += cursor - from;
             if is_synced(sync) && !bar.is_finished() {
@@ -117,9 +118,16 @@ fn problems(syncs: &[ChainSync]) -> String {
         let status = sync.status.clone().unwrap_or_default();
         let conditions = status.conditions.into_iter().filter(|condition| condition.type_ != "Synced");
         let mut lines: Vec<_> = conditions
-            .map(|condition| format!("  {}={} {}: {}", condition.type_, condition.status, condition.reason, condition.message))
+            .map(|condition| {
+                format!(
+                    "  {}={} {}: {}",
+                    condition.type_, condition.status, condition.reason, condition.message
+                )
+            })
             .collect();
-        lines.extend(status.problems.iter().map(|problem| format!("  {}: {}", problem.stream, problem.message)));
+        lines.extend(
+            status.problems.iter().map(|problem| format!("  {}: {}", problem.stream, problem.message)),
+        );
         format!("ChainSync {}:\n{}", sync.name_any(), lines.join("\n"))
     };
     syncs.iter().map(of).collect::<Vec<_>>().join("\n")
@@ -128,11 +136,12 @@ fn problems(syncs: &[ChainSync]) -> String {
 async fn show(settings: &Settings) -> anyhow::Result<()> {
     println!();
     kubectl(settings, &["get", "dagwright", "-n", NAMESPACE])?;
-    let token = super::commands::variables(settings)?.into_iter().find(|(name, _)| *name == "DAGWRIGHT_TOKEN");
+    let token =
+        super::commands::variables(settings)?.into_iter().find(|(name, _)| *name == "DAGWRIGHT_TOKEN");
     let token = token.map(|(_, token)| token).unwrap_or_default();
     for query in QUERIES {
         println!("\n$ dagwright sql \"{query}\"");
-        //SQL sql::run(sql::SqlArgs::table(query, &settings.url("query"), &token)).await?;
+        sql::run(sql::SqlArgs::table(query, &settings.url("query"), &token)).await?;
     }
     Ok(())
 }
@@ -148,7 +157,11 @@ fn kubectl(settings: &Settings, arguments: &[&str]) -> anyhow::Result<ExitStatus
 
 /// What a person does next.
 pub fn print_how_to_go_on(settings: &Settings) {
-    let stack = if settings.name == crate::paths::DEFAULT_STACK { String::new() } else { format!(" --stack {}", settings.name) };
+    let stack = if settings.name == crate::paths::DEFAULT_STACK {
+        String::new()
+    } else {
+        format!(" --stack {}", settings.name)
+    };
     println!(
         "\nHow to go on:\n  \
          eval \"$(./dev env{stack})\"                 variables and PATH for this shell\n  \

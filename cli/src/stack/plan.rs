@@ -16,7 +16,8 @@ pub(crate) const ECS_CLUSTER: &str = "dagwright";
 pub(crate) const LOG_GROUP: &str = "/dagwright/workers";
 
 /// Handed on from the shell that ran `dagwright up`, so that logs and traces can be turned up.
-const HANDED_ON: [&str; 4] = ["DAGWRIGHT_LOG", "DAGWRIGHT_LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT", "RUST_BACKTRACE"];
+const HANDED_ON: [&str; 4] =
+    ["DAGWRIGHT_LOG", "DAGWRIGHT_LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT", "RUST_BACKTRACE"];
 
 fn spec(settings: &Settings, name: &str, program: &Path, layer: Layer) -> Spec {
     let address = settings.address(name).to_string();
@@ -71,9 +72,10 @@ pub(crate) fn apiserver(settings: &Settings) -> Spec {
             format!("--tls-private-key-file={}", file("apiserver.key")),
             format!("--client-ca-file={}", file("ca.crt")),
             format!("--cert-dir={}", pki.display()),
+            "--external-hostname=127.0.0.1".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", file("service-accounts.key")),
+            format!("--service-account-key-file={}", file("service-accounts.pub")),
             format!("--service-account-signing-key-file={}", file("service-accounts.key")),
             "--authorization-mode=RBAC".to_owned(),
             // No pods run here, so none needs a token.
@@ -102,7 +104,8 @@ pub(crate) fn controller_manager(settings: &Settings) -> Option<Spec> {
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={}", settings.address("kube-controller-manager").port()),
             // What a cluster without pods needs: deleting namespaces and owned objects, default accounts.
-            "--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller".to_owned(),
+            "--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller"
+                .to_owned(),
         ]),
         ..spec(settings, "kube-controller-manager", program, Layer::Cloud)
     })
@@ -162,7 +165,13 @@ pub(crate) fn replay(settings: &Settings) -> Option<Spec> {
     let folder = settings.replay.as_ref()?;
     let listen = settings.address("mainnet-replay").to_string();
     Some(Spec {
-        args: words(["evm".to_owned(), "serve".to_owned(), folder.display().to_string(), "--listen".to_owned(), listen]),
+        args: words([
+            "evm".to_owned(),
+            "serve".to_owned(),
+            folder.display().to_string(),
+            "--listen".to_owned(),
+            listen,
+        ]),
         ..spec(settings, "mainnet-replay", &settings.program, Layer::Server)
     })
 }
@@ -176,7 +185,11 @@ struct Products<'a> {
 }
 
 /// Our own processes: the RPC gateway and the query service once, controller and dispatcher twice.
-pub(crate) fn products(settings: &Settings, aws: &Bootstrapped, credentials: &CredentialsEndpoint) -> Vec<Spec> {
+pub(crate) fn products(
+    settings: &Settings,
+    aws: &Bootstrapped,
+    credentials: &CredentialsEndpoint,
+) -> Vec<Spec> {
     let Some(binaries) = &settings.binaries else { return vec![] };
     let products = Products { settings, binaries, aws, credentials };
     let dispatchers = (0..2).map(|replica| products.dispatcher(replica));
@@ -199,7 +212,8 @@ impl Products<'_> {
         }
         env.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
         env.extend(self.credentials.env_for(&self.role(role)));
-        let handed_on = HANDED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+        let handed_on =
+            HANDED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
         env.extend(handed_on);
         Spec {
             env,

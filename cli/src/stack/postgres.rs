@@ -59,7 +59,10 @@ fn own(folder: &Path, user: Option<(u32, u32)>) -> anyhow::Result<()> {
     let Some((uid, gid)) = user else { return Ok(()) };
     chown(folder, Some(uid), Some(gid)).with_context(|| format!("hand {} to Postgres", folder.display()))?;
     for ancestor in folder.ancestors().skip(1) {
-        let mode = fs::metadata(ancestor).with_context(|| format!("look at {}", ancestor.display()))?.permissions().mode();
+        let mode = fs::metadata(ancestor)
+            .with_context(|| format!("look at {}", ancestor.display()))?
+            .permissions()
+            .mode();
         if mode & 0o001 == 0 {
             bail!(
                 "Postgres runs as another user than root and cannot enter {}\n  \
@@ -101,7 +104,11 @@ fn publish(made: &Path, template: &Path) -> anyhow::Result<()> {
     if fs::rename(&partial, template).is_err() {
         let _ = fs::remove_dir_all(&partial);
     }
-    if template.join("PG_VERSION").is_file() { Ok(()) } else { bail!("the template {} is not complete", template.display()) }
+    if template.join("PG_VERSION").is_file() {
+        Ok(())
+    } else {
+        bail!("the template {} is not complete", template.display())
+    }
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -154,11 +161,15 @@ fn code(error: &sqlx::Error) -> Option<&str> {
 }
 
 /// Makes roles and both databases; what exists is brought to the same state.
-pub(crate) async fn provision(superuser_url: &str, passwords: &BTreeMap<String, String>) -> anyhow::Result<()> {
+pub(crate) async fn provision(
+    superuser_url: &str,
+    passwords: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
     let options = PgConnectOptions::from_str(superuser_url).context("read the superuser's URL")?;
     let mut conn = options.connect().await.context("connect to Postgres as superuser")?;
     for role in DATABASE_ROLES.iter().filter(|role| **role != "postgres") {
-        let password = passwords.get(*role).with_context(|| format!("no password is kept for role {role}"))?;
+        let password =
+            passwords.get(*role).with_context(|| format!("no password is kept for role {role}"))?;
         ensure_role(&mut conn, role, password).await?;
     }
     for (database, owner, readers) in DATABASES {

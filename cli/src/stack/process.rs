@@ -103,10 +103,19 @@ impl Supervised {
             }
             let name = &self.spec.name;
             if *self.starts.borrow() > starts_before + 3 {
-                bail!("{name} ends again and again; its log ({}) says:\n{}", self.log.display(), tail(&self.log));
+                bail!(
+                    "{name} ends again and again; its log ({}) says:\n{}",
+                    self.log.display(),
+                    tail(&self.log)
+                );
             }
             if Instant::now() > deadline {
-                bail!("{name} is not ready after {} s; its log ({}) says:\n{}", within.as_secs(), self.log.display(), tail(&self.log));
+                bail!(
+                    "{name} is not ready after {} s; its log ({}) says:\n{}",
+                    within.as_secs(),
+                    self.log.display(),
+                    tail(&self.log)
+                );
             }
         }
     }
@@ -155,7 +164,8 @@ impl Keeper {
                 }
                 Err(error) => tracing::error!(process = name, "failed to start: {error:#}"),
             }
-            backoff = if started.elapsed() > SETTLED { BACKOFF_FIRST } else { (backoff * 2).min(BACKOFF_MOST) };
+            backoff =
+                if started.elapsed() > SETTLED { BACKOFF_FIRST } else { (backoff * 2).min(BACKOFF_MOST) };
             tokio::select! {
                 () = tokio::time::sleep(backoff) => self.board.update(&name, |process| process.restarts += 1),
                 () = stop.cancelled() => return,

@@ -52,8 +52,8 @@ pub struct Programs {
 }
 
 pub const REGION: &str = "us-east-1";
-pub const ISSUER: &str = "https://dagwright.local";
-pub const AUDIENCE: &str = "dagwright-query";
+pub(super) const ISSUER: &str = "https://dagwright.local";
+pub(super) const AUDIENCE: &str = "dagwright-query";
 const FILE: &str = "stack.json";
 
 const LISTENERS: [&str; 19] = [
@@ -79,7 +79,7 @@ const LISTENERS: [&str; 19] = [
 ];
 
 /// Roles of both databases, least privilege each.
-pub const DATABASE_ROLES: [&str; 8] = [
+pub(super) const DATABASE_ROLES: [&str; 8] = [
     "postgres",
     "dagwright_migrate",
     "dagwright_controller",
@@ -115,7 +115,8 @@ impl Settings {
     /// The settings of a stack that was started before.
     pub fn load(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
-        let text = fs::read(&path).with_context(|| format!("read {}: was the stack started?", path.display()))?;
+        let text =
+            fs::read(&path).with_context(|| format!("read {}: was the stack started?", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))
     }
 
@@ -164,7 +165,8 @@ impl Settings {
 
 impl Kept {
     fn generate() -> anyhow::Result<Self> {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).context("generate the token key")?;
+        let key =
+            rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).context("generate the token key")?;
         let kept = Self {
             ports: BTreeMap::new(),
             passwords: DATABASE_ROLES.map(|role| (role.to_owned(), secret())).into(),

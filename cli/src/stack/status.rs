@@ -97,7 +97,8 @@ struct Inner {
 
 impl Board {
     pub(crate) fn new(dir: &Path) -> Self {
-        let inner = Inner { phase: Phase::Starting(String::new()), order: vec![], processes: BTreeMap::new() };
+        let inner =
+            Inner { phase: Phase::Starting(String::new()), order: vec![], processes: BTreeMap::new() };
         Self { path: dir.join(FILE), inner: Mutex::new(inner) }
     }
 

@@ -79,7 +79,9 @@ impl Stack {
 
     async fn start_all(&mut self, cache: &std::path::Path) -> anyhow::Result<()> {
         let (settings, running) = (self.settings.clone(), Arc::clone(&self.running));
-        running.board.phase(Phase::Starting("Kubernetes, Postgres, the AWS endpoint and the chain nodes".to_owned()));
+        running
+            .board
+            .phase(Phase::Starting("Kubernetes, Postgres, the AWS endpoint and the chain nodes".to_owned()));
         let credentials =
             CredentialsEndpoint::start(settings.address("credentials"), settings.url("ministack")).await?;
         self.engine = Some(start_engine(&settings, &credentials).await?);
@@ -237,7 +239,12 @@ async fn start_kubernetes(settings: &Settings, running: &Running) -> anyhow::Res
     kubernetes::ensure_pki(&pki).context("make the certificates of the control plane")?;
     let server = format!("https://{}", settings.address("kube-apiserver"));
     kubernetes::write_kubeconfig(&pki, "admin", &server, &settings.kubeconfig())?;
-    kubernetes::write_kubeconfig(&pki, kubernetes::CONTROLLER_USER, &server, &settings.controller_kubeconfig())?;
+    kubernetes::write_kubeconfig(
+        &pki,
+        kubernetes::CONTROLLER_USER,
+        &server,
+        &settings.controller_kubeconfig(),
+    )?;
     running.start(plan::etcd(settings)).healthy(START).await?;
     running.start(plan::apiserver(settings)).healthy(START).await?;
     if let Some(manager) = plan::controller_manager(settings) {
@@ -256,8 +263,10 @@ async fn start_kubernetes(settings: &Settings, running: &Running) -> anyhow::Res
 }
 
 async fn start_nodes(settings: &Settings, running: &Running) -> anyhow::Result<()> {
-    let nodes: Vec<_> =
-        std::iter::once(plan::anvil(settings)).chain(plan::replay(settings)).map(|spec| running.start(spec)).collect();
+    let nodes: Vec<_> = std::iter::once(plan::anvil(settings))
+        .chain(plan::replay(settings))
+        .map(|spec| running.start(spec))
+        .collect();
     for node in nodes {
         node.healthy(START).await?;
     }

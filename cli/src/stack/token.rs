@@ -48,7 +48,7 @@ pub fn sign(
 }
 
 /// The public half, as an identity provider would publish it.
-pub fn jwks(key_pem: &str) -> anyhow::Result<String> {
+pub(super) fn jwks(key_pem: &str) -> anyhow::Result<String> {
     let key = rcgen::KeyPair::from_pem(key_pem).context("read the token key")?;
     // An uncompressed point: a marker byte, then both coordinates.
     let point = key.public_key_raw();

@@ -67,6 +67,7 @@ pub fn variables(settings: &Settings) -> anyhow::Result<Vec<(&'static str, Strin
         ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
         ("STATE_DATABASE_URL", settings.database_url("dagwright_migrate", "state")),
         ("DATA_DATABASE_URL", settings.database_url("dagwright_data_owner", "data")),
+        ("POSTGRES_ADMIN_URL", settings.database_url("postgres", "postgres")),
         ("EVM_RPC_URL", settings.url("anvil")),
         ("MAINNET_RPC_URL", settings.url("mainnet-replay")),
     ])

@@ -33,7 +33,12 @@ pub async fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(&args.stack.dir()?)?;
     let files = find(&settings, &args.name);
     if files.is_empty() {
-        bail!("stack \"{}\" has no log of \"{}\"\n  there are: {}", settings.name, args.name, names(&settings).join(", "));
+        bail!(
+            "stack \"{}\" has no log of \"{}\"\n  there are: {}",
+            settings.name,
+            args.name,
+            names(&settings).join(", ")
+        );
     }
     let mut positions = vec![0; files.len()];
     let mut tick = tokio::time::interval(POLL);
@@ -54,7 +59,11 @@ fn find(settings: &Settings, name: &str) -> Vec<PathBuf> {
         return vec![exact];
     }
     let containers = logs_in(&settings.dir.join("tasks"));
-    containers.into_iter().filter(|(container, _)| container.starts_with(name)).map(|(_, path)| path).collect()
+    containers
+        .into_iter()
+        .filter(|(container, _)| container.starts_with(name))
+        .map(|(_, path)| path)
+        .collect()
 }
 
 fn names(settings: &Settings) -> Vec<String> {

@@ -51,7 +51,8 @@ pub async fn run(args: PsArgs) -> anyhow::Result<ExitCode> {
     let mut rows = vec![Row {
         name: "supervisor".to_owned(),
         pid: Some(supervisor),
-        address: Settings::load(&dir).map_or_else(|_| String::new(), |settings| settings.address("credentials").to_string()),
+        address: Settings::load(&dir)
+            .map_or_else(|_| String::new(), |settings| settings.address("credentials").to_string()),
         health: "healthy",
         restarts: 0,
     }];
