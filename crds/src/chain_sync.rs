@@ -279,17 +279,17 @@ pub struct StreamStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// The stream.
+    /// Name of the stream whose range it is.
     #[schemars(length(max = 40))]
     pub stream: String,
-    /// The blocks.
+    /// The blocks that are not committed, `[start, end)`.
     pub range: Range,
-    /// What happened.
+    /// What happened, to which block, at which provider, and what to do.
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// Attempts spent.
+    /// Attempts that the task has spent.
     pub attempts: i64,
-    /// When it happened last.
+    /// When the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
 }

@@ -182,13 +182,13 @@ fn any_object(_: &mut SchemaGenerator) -> Schema {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Activation {
-    /// New data of its inputs.
+    /// New data of its inputs, as it is committed.
     Input(InputActivation),
-    /// A schedule.
+    /// A schedule: one task per time that it names.
     Cron(CronActivation),
-    /// A call from outside.
+    /// A call from outside over HTTP: one task per call.
     Webhook(WebhookActivation),
-    /// Only a Backfill or the plugin.
+    /// Nothing by itself: only a Backfill or the kubectl plugin.
     Manual(Empty),
     /// One task that runs all the time and is started again when it ends.
     Always(Empty),
@@ -436,10 +436,10 @@ pub struct DagStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActiveVersion {
-    /// Its hash.
+    /// Hash of the version, over everything that decides its content.
     #[schemars(length(max = 64))]
     pub hash: String,
-    /// Since when.
+    /// Since when readers see it.
     pub since: Time,
 }
 
@@ -447,7 +447,7 @@ pub struct ActiveVersion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
-    /// Its hash.
+    /// Hash of the version; `spec.cutover.manual.approve` names it.
     #[schemars(length(max = 64))]
     pub hash: String,
     /// How far it is.
@@ -462,9 +462,9 @@ pub struct Candidate {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateProgress {
-    /// Partitions.
+    /// Partitions of all outputs that are built for it.
     pub partitions: PartitionCounts,
-    /// Tasks.
+    /// Tasks that build it.
     pub tasks: TaskCounts,
     /// When it will be complete at this pace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -475,9 +475,9 @@ pub struct CandidateProgress {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PartitionCounts {
-    /// Committed.
+    /// Partitions that are committed.
     pub done: i64,
-    /// Planned.
+    /// Partitions that are planned, the committed ones included.
     pub total: i64,
 }
 
@@ -485,11 +485,11 @@ pub struct PartitionCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskCounts {
-    /// Waiting.
+    /// Tasks that wait for a worker or for their retry.
     pub queued: i64,
-    /// Running.
+    /// Tasks that a worker holds.
     pub running: i64,
-    /// Out of attempts.
+    /// Tasks that are out of attempts.
     pub failed: i64,
 }
 
@@ -521,11 +521,11 @@ pub struct Rebuilt {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobCounts {
-    /// All.
+    /// All jobs of the Dag.
     pub total: i64,
-    /// With nothing left to do.
+    /// Jobs with nothing left to do.
     pub done: i64,
-    /// With something left to do, at most 32.
+    /// Jobs with something left to do, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub unfinished: Vec<UnfinishedJob>,
@@ -535,7 +535,7 @@ pub struct JobCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnfinishedJob {
-    /// Its name.
+    /// Name of the job.
     #[schemars(length(max = 40))]
     pub name: String,
     /// Finished tasks.

@@ -142,13 +142,13 @@ pub struct Column {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Partitioning {
-    /// By ranges of blocks.
+    /// By ranges of blocks, as large as their producer's chunks.
     BlockRange(Empty),
-    /// By time.
+    /// By time: one partition per calendar period, UTC.
     Time(TimePartitioning),
-    /// By the hash of the unique key.
+    /// By the hash of the unique key, into a fixed number of buckets.
     Hash(HashPartitioning),
-    /// Not at all.
+    /// Not at all: the whole table is one partition.
     Single(Empty),
 }
 
@@ -238,13 +238,13 @@ pub struct DatasetStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Producer {
-    /// `ChainSync` or `Dag`.
+    /// Kind of the object that writes: `ChainSync` or `Dag`.
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// Its name.
+    /// Name of the object that writes, in the same namespace.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Its stream or job.
+    /// Its stream or job that writes.
     #[schemars(length(max = 63))]
     pub job: String,
 }
@@ -253,8 +253,8 @@ pub struct Producer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Range {
-    /// First block.
+    /// First block, included.
     pub start: i64,
-    /// Block after the last one.
+    /// Block after the last one, so excluded.
     pub end: i64,
 }

@@ -324,7 +324,7 @@ pub struct WorkerPoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub service_arn: Option<String>,
-    /// Workers.
+    /// How many workers are wanted, run, and hold a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<Workers>,
     /// Tasks that wait.
