@@ -22,6 +22,23 @@ pub(super) fn stream(
     futures::stream::try_unfold(Reader { container, follow, tail, file: None }, Reader::next)
 }
 
+/// Output outlives its container, because that is when a person asks for it; only so many are kept.
+const KEPT: usize = 100;
+
+/// Removes all but the newest logs of earlier runs.
+pub(super) fn prune(run_dir: &Path) -> std::io::Result<()> {
+    let mut logs = Vec::new();
+    for entry in std::fs::read_dir(run_dir)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "log") {
+            logs.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    logs.sort();
+    let old = logs.len().saturating_sub(KEPT);
+    logs[..old].iter().try_for_each(|(_, path)| std::fs::remove_file(path))
+}
+
 struct Reader {
     container: Arc<Container>,
     follow: bool,
@@ -91,6 +108,21 @@ fn frame(data: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_logs_are_kept() {
+        let dir = std::env::temp_dir().join(format!("dw-logs-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let epoch = std::time::SystemTime::UNIX_EPOCH;
+        for number in 0..KEPT as u64 + 2 {
+            let file = std::fs::File::create(dir.join(format!("{number}.log"))).unwrap();
+            file.set_modified(epoch + Duration::from_secs(number)).unwrap();
+        }
+        prune(&dir).unwrap();
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), KEPT);
+        assert!(!dir.join("1.log").exists() && dir.join("2.log").exists());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn frames_carry_stream_and_length() {

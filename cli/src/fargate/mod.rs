@@ -75,6 +75,8 @@ impl Engine {
         let socket = config.socket.clone();
         record::sweep(&config.run_dir)
             .with_context(|| format!("sweep containers of {}", config.run_dir.display()))?;
+        logs::prune(&config.run_dir)
+            .with_context(|| format!("remove old logs of {}", config.run_dir.display()))?;
         let listener = listen(&socket)?;
         let registry = Arc::new(Registry::new(config)?);
         let app = server::router(Arc::clone(&registry));
