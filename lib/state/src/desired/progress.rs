@@ -44,8 +44,9 @@ pub async fn marks(conn: &mut PgConnection) -> Result<Vec<Moved>> {
            WHERE j.removed_at IS NULL
            GROUP BY 1, 2, 3
            UNION ALL
-           SELECT 'Dataset', d.namespace, d.name, concat_ws('/', d.served_version, r.last, r.n)
+           SELECT 'Dataset', d.namespace, d.name, concat_ws('/', d.served_version, r.last, r.n, w.owner_kind, w.owner_name, w.job)
            FROM datasets d LEFT JOIN recent r ON (r.namespace, r.version) = (d.namespace, d.served_version)
+           LEFT JOIN dataset_producers w ON w.dataset_id = d.dataset_id
            WHERE d.deleted_at IS NULL
            UNION ALL
            SELECT 'WorkerPool', p.namespace, p.name,

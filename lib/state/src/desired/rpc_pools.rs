@@ -76,6 +76,17 @@ pub async fn upsert(conn: &mut PgConnection, pool: &RpcPool) -> Result<bool> {
     Ok(changed)
 }
 
+/// The config that was written last.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn config(conn: &mut PgConnection, id: RpcPoolId) -> Result<Option<Value>> {
+    sqlx::query_scalar!("SELECT config FROM rpc_pools WHERE rpc_pool_id = $1", id.0)
+        .fetch_optional(conn)
+        .await
+        .during("read an RPC pool's config")
+}
+
 /// Removes a pool: the gateway stops serving it.
 ///
 /// # Errors

@@ -1,0 +1,62 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use dagwright_crds::{
+    ChainSync, Dataset, RpcPool, WorkerPool,
+    conditions::{PRODUCER_CONFLICT, STALLED},
+};
+use dagwright_state::status::{self, ChainSyncProgress};
+
+use crate::{
+    context::{Context, live},
+    error::PassError,
+    reconcile::place,
+    watch::Change,
+};
+
+/// The objects that a spec names, those that exist.
+#[derive(Default)]
+pub(super) struct Observed {
+    pub(super) worker_pool: Option<Arc<WorkerPool>>,
+    pub(super) rpc_pools: BTreeMap<String, Arc<RpcPool>>,
+    pub(super) datasets: BTreeMap<String, Arc<Dataset>>,
+}
+
+/// Looks up what the spec names.
+pub(super) fn observe(ctx: &Context, sync: &ChainSync) -> Observed {
+    let (namespace, _) = place(sync);
+    let mut seen = Observed {
+        worker_pool: live(&ctx.stores.worker_pools, &namespace, &sync.spec.worker_pool_ref.name),
+        ..Observed::default()
+    };
+    for stream in &sync.spec.streams {
+        let pool = &stream.rpc_pool_ref.name;
+        seen.rpc_pools.extend(live(&ctx.stores.rpc_pools, &namespace, pool).map(|p| (pool.clone(), p)));
+        for output in &stream.outputs {
+            let dataset = &output.dataset_ref.name;
+            seen.datasets.extend(live(&ctx.stores.datasets, &namespace, dataset).map(|d| (dataset.clone(), d)));
+        }
+    }
+    seen
+}
+
+/// Reads how far the streams are.
+pub(super) async fn progress(ctx: &Context, sync: &ChainSync) -> Result<ChainSyncProgress, PassError> {
+    let (namespace, name) = place(sync);
+    Ok(status::chain_sync(&mut *ctx.read().await?, &namespace, &name).await?)
+}
+
+/// Whether a change in its namespace can change what becomes of a ChainSync.
+pub(super) fn depends_on(sync: &ChainSync, change: &Change) -> bool {
+    let spec = &sync.spec;
+    match change.kind {
+        "WorkerPool" => spec.worker_pool_ref.name == change.name,
+        "RpcPool" => spec.streams.iter().any(|s| s.rpc_pool_ref.name == change.name),
+        "Dataset" => spec.streams.iter().flat_map(|s| &s.outputs).any(|o| o.dataset_ref.name == change.name),
+        "ChainSync" => {
+            let conditions = sync.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+            sync.metadata.name.as_deref() != Some(&change.name)
+                && conditions.iter().any(|c| c.type_ == STALLED && c.reason == PRODUCER_CONFLICT)
+        }
+        _ => false,
+    }
+}

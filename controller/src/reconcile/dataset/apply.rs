@@ -1,0 +1,24 @@
+use dagwright_crds::Dataset;
+use dagwright_state::desired::datasets;
+use serde_json::json;
+
+use super::observe::id;
+use crate::{context::Context, error::PassError, reconcile::place};
+
+/// Writes the Dataset's row.
+pub(super) async fn row(ctx: &Context, dataset: &Dataset) -> Result<(), PassError> {
+    let (namespace, name) = place(dataset);
+    let row = datasets::Dataset {
+        dataset_id: id(ctx, dataset),
+        namespace,
+        name,
+        storage: json!(dataset.spec.storage),
+        schema: json!(dataset.spec.schema),
+        read_roles: dataset.spec.read_roles.clone(),
+        share_with: dataset.spec.share_with.iter().map(|s| s.namespace.clone()).collect(),
+        generation: dataset.metadata.generation.unwrap_or(0),
+    };
+    let mut tx = ctx.write().await?;
+    datasets::upsert(&mut tx, &row).await?;
+    ctx.commit(tx).await
+}
