@@ -100,7 +100,7 @@ fn a_real_block_verifies_line_by_line() {
     let lines = lines(&output);
     assert!(lines.contains(&"block 18000000 receipts_root verified".to_owned()), "{lines:?}");
     assert!(lines.iter().all(|line| line.ends_with(" verified")), "{lines:?}");
-    assert_eq!(lines.len(), 12);
+    assert_eq!(lines.len(), 13);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn what_was_recorded_replays_and_verifies_the_same() {
     };
     let output = range("18000000:18000001");
     assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
-    assert_eq!(lines(&output).len(), 12);
+    assert_eq!(lines(&output).len(), 13);
     let beyond = range("18000000:18000002");
     assert_eq!(beyond.status.code(), Some(2));
     assert!(errors(&beyond).contains("answered null"), "{}", errors(&beyond));

@@ -49,6 +49,8 @@ pub enum Check {
     DerivedFields,
     /// The price of blob gas fits a known fork.
     BlobGasPrice,
+    /// The size of the block is that of its RLP.
+    BlockSize,
 }
 
 impl Check {
@@ -68,13 +70,15 @@ impl Check {
             Self::Senders => "senders",
             Self::DerivedFields => "derived_fields",
             Self::BlobGasPrice => "blob_gas_price",
+            Self::BlockSize => "block_size",
         }
     }
 
-    /// Whether rows that we store depend on it. Ommer headers and the blob gas price are not stored.
+    /// Whether rows that we store depend on it. Ommer headers and the blob gas price are not stored, the size is
+    /// recomputed.
     #[must_use]
     pub fn guards_rows(self) -> bool {
-        !matches!(self, Self::OmmersHash | Self::BlobGasPrice)
+        !matches!(self, Self::OmmersHash | Self::BlobGasPrice | Self::BlockSize)
     }
 }
 
@@ -276,6 +280,11 @@ fn run(s: &Subject<'_>, request: VerifyRequest) -> BlockReport {
         (Check::Senders, profile.senders, senders::check(s, request.senders)),
         (Check::DerivedFields, profile.derived, derived::check(s)),
         (Check::BlobGasPrice, profile.derived, derived::blob_gas_price(s)),
+        (
+            Check::BlockSize,
+            Proof::Tentative("clients count the size in different ways"),
+            derived::block_size(s),
+        ),
     ];
     let checks = checks.map(|(check, proof, result)| CheckResult { check, outcome: judge(proof, result) });
     BlockReport { number: block.header.number, hash: block.header.hash, checks: checks.into() }

@@ -16,11 +16,14 @@ const UNPROVABLE: &[(&str, &str)] = &[
     ("totalDifficulty", "no root covers it"),
     // Set by fork rules that later forks change: one that fits no known fork makes the check unverifiable.
     ("blobGasPrice", "known forks only"),
+    // Can be recomputed and is: files hold our number. Clients disagree on what to count, so another number is
+    // reported as unverifiable and does not make the block a lie.
+    ("size", "clients count in different ways"),
 ];
 
-/// Where a block has ommers, the answer holds their hashes and not their headers: neither the list nor the size of the
-/// block can be recomputed. The header's `sha3Uncles` is proven; encoders store that, and no size.
-const UNPROVABLE_WITH_OMMERS: &[&str] = &["block/uncles/", "block/size"];
+/// Where a block has ommers, the answer holds their hashes and not their headers. The header's `sha3Uncles` is proven;
+/// encoders store that and no list.
+const UNPROVABLE_WITH_OMMERS: &[&str] = &["block/uncles/"];
 
 /// Every leaf below a value, as a JSON pointer.
 fn leaves(value: &Value, at: &str, out: &mut Vec<String>) {
@@ -254,6 +257,17 @@ fn a_blob_gas_price_of_no_known_fork_is_unverifiable_and_two_in_one_block_are_a_
     assert_eq!(report.level(), Level::Verified, "no stored row depends on it");
     fixture.receipts[1]["blobGasPrice"] = json!("0x7c");
     assert_eq!(fixture.report().level(), Level::Failed);
+}
+
+#[test]
+fn a_size_that_no_client_would_count_is_unverifiable() {
+    let mut fixture = Fixture::load("ethereum/18000000", "ethereum");
+    fixture.block["size"] = json!("0x1");
+    let report = fixture.report();
+    assert!(
+        matches!(report.outcome(Check::BlockSize), Some(Outcome::Unverifiable { reason }) if reason.contains("size"))
+    );
+    assert_eq!(report.level(), Level::Verified, "the size that is stored is recomputed");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use arrow::{
 };
 use dagwright_core::range::BlockRange;
 use dagwright_evm::{
-    Level, OutputKind, VerifiedBundle, json,
+    Level, OutputKind, VerifiedBundle,
     parquet::{EncodeContext, EncodeError, EncodedFile, column_schema_version, encode, schema},
 };
 use serde_json::{Value, json};
@@ -210,33 +210,14 @@ fn looked_up_columns_have_bloom_filters_and_statistics() {
     assert_eq!(numbers.min_bytes_opt(), Some(&18_000_000_u64.to_le_bytes()[..]));
 }
 
-/// Blocks without transactions, each following the one before: no fixture has them.
-fn empty_blocks(count: u64) -> Vec<VerifiedBundle> {
-    let mut parent = B256::ZERO;
-    let mut next = |height: u64| {
-        let mut block = Fixture::load("ethereum/18000000", "ethereum").block;
-        block["number"] = json!(format!("{height:#x}"));
-        block["parentHash"] = json!(parent);
-        block["gasUsed"] = json!("0x0");
-        block["transactions"] = json!([]);
-        block["transactionsRoot"] = json!(alloy_consensus::EMPTY_ROOT_HASH);
-        block["receiptsRoot"] = json!(alloy_consensus::EMPTY_ROOT_HASH);
-        block["logsBloom"] = json!(Bloom::ZERO);
-        block.as_object_mut().unwrap().remove("size");
-        let mut block = json::block_from_value(block).unwrap();
-        let header = dagwright_evm::encode::encode_header(known("ethereum"), &block.header).unwrap();
-        block.header.hash = keccak256(header.hashed);
-        parent = block.header.hash;
-        VerifiedBundle::verify(known("ethereum"), block, Vec::new(), ASK_NOTHING)
-            .unwrap_or_else(|report| panic!("{}", report.summary()))
-    };
-    (0..count).map(&mut next).collect()
+fn local_chain(heights: std::ops::Range<u64>) -> Vec<VerifiedBundle> {
+    heights.map(|height| Fixture::load(&format!("anvil/{height}"), "anvil").bundle()).collect()
 }
 
 #[test]
 fn no_rows_is_a_valid_file() {
     for kind in [OutputKind::Transactions, OutputKind::Logs] {
-        let file = encode(kind, &context("ethereum", 0, 3), &empty_blocks(3)).unwrap();
+        let file = encode(kind, &context("anvil", 6, 9), &local_chain(6..9)).unwrap();
         assert_eq!(file.rows, 0);
         let builder = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap();
         assert_eq!(builder.schema().fields().len(), schema(kind).unwrap().fields().len());
@@ -314,11 +295,22 @@ fn a_bundle_of_a_failed_block_cannot_exist() {
 
 #[test]
 fn several_blocks_make_one_file_in_order() {
-    let file = encode(OutputKind::Blocks, &context("ethereum", 0, 5), &empty_blocks(5)).unwrap();
-    let batch = read_back(&file);
-    let numbers: Vec<u64> = (0..batch.num_rows()).map(|row| number(&batch, "block_number", row)).collect();
-    assert_eq!(numbers, [0, 1, 2, 3, 4]);
-    assert_eq!(file.edges.first_parent_hash, B256::ZERO);
+    let bundles = local_chain(0..9);
+    let file = |kind| encode(kind, &context("anvil", 0, 9), &bundles).unwrap();
+    let blocks = read_back(&file(OutputKind::Blocks));
+    let numbers: Vec<u64> = (0..blocks.num_rows()).map(|row| number(&blocks, "block_number", row)).collect();
+    assert_eq!(numbers, (0..9).collect::<Vec<_>>());
+    assert_eq!(file(OutputKind::Blocks).edges.first_parent_hash, B256::ZERO);
+
+    let transactions = read_back(&file(OutputKind::Transactions));
+    let place =
+        |row| (number(&transactions, "block_number", row), number(&transactions, "transaction_index", row));
+    let places: Vec<_> = (0..transactions.num_rows()).map(place).collect();
+    assert!(places.is_sorted() && places.len() == 16, "{places:?}");
+    let success = transactions.column_by_name("success").unwrap().as_boolean();
+    assert_eq!(success.false_count(), 3, "three deployments reverted");
+    let logs: u64 = (0..transactions.num_rows()).map(|row| number(&transactions, "n_logs", row)).sum();
+    assert_eq!(file(OutputKind::Logs).rows, logs);
 }
 
 /// A changed column must raise the schema version: it enters every dataset's identity.
