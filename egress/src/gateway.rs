@@ -1,6 +1,6 @@
 //! The gateway as a whole: flags, parts, start, stop.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -50,6 +50,9 @@ pub struct Args {
     #[arg(long, env = "DAGWRIGHT_RPC_MAX_BATCH", default_value_t = 100, value_name = "CALLS")]
     pub max_batch: usize,
 }
+
+/// Requests in flight at the end may take so long; callers repeat what got lost.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// A started gateway.
 pub struct Gateway {
@@ -105,12 +108,19 @@ impl Gateway {
         Ok(Self { address, serving, background: tasks })
     }
 
-    /// Waits until it has stopped; requests in flight are answered first.
+    /// Waits until `stop` is cancelled and it has stopped; requests in flight have [`GRACE`] to be answered.
     ///
     /// # Errors
     /// When serving failed.
-    pub async fn stopped(mut self) -> anyhow::Result<()> {
-        self.serving.await.context("serving ended abnormally")??;
+    pub async fn stopped(mut self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let grace = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = self.serving => served.context("serving ended abnormally")??,
+            () = grace => tracing::warn!("some requests are still waiting for providers, leaving them"),
+        }
         while let Some(ended) = self.background.join_next().await {
             ended.context("a background task ended abnormally")?;
         }

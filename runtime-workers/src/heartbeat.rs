@@ -12,24 +12,26 @@ use crate::worker::Shared;
 
 /// After a failed heartbeat, well before the lease is over.
 const RETRY: Duration = Duration::from_secs(1);
+/// With nothing held, only a new lease is worth waking up for.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// Beats until `done`.
 pub async fn beat(shared: Arc<Shared>, done: CancellationToken) {
-    let mut healthy = true;
+    let (mut healthy, mut last) = (true, Instant::now());
     loop {
-        let period = shared.leases().period();
+        let period = shared.leases().period().map(|period| if healthy { period } else { period.min(RETRY) });
         let wait = match period {
-            Some(period) if healthy => period,
-            Some(period) => period.min(RETRY),
-            // Nothing is held: only a new lease is worth waking up for.
-            None => Duration::from_secs(3600),
+            Some(period) => period.saturating_sub(last.elapsed()),
+            None => IDLE,
         };
         tokio::select! {
             () = done.cancelled() => return,
-            () = shared.lease_entered.notified(), if period.is_none() => continue,
+            // A new lease may want an earlier beat.
+            () = shared.lease_entered.notified() => continue,
             () = tokio::time::sleep(wait) => {}
         }
-        for task in shared.leases().expire(Instant::now()) {
+        last = Instant::now();
+        for task in shared.leases().expire(last) {
             tracing::warn!(%task, "lease not extended in time, stopping work on it");
         }
         healthy = send(&shared).await;

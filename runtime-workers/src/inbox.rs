@@ -15,6 +15,8 @@ pub struct Offered {
     pub offer: Offer,
     /// Its message.
     pub handle: ReceiptHandle,
+    /// How often the message was received, this time included.
+    pub receive_count: u32,
 }
 
 /// Messages in waiting, each offer once.
@@ -25,7 +27,7 @@ impl Inbox {
     /// Puts an offer at the end; a newer delivery of the same message replaces the older handle.
     pub fn put(&mut self, offered: Offered) {
         match self.0.iter_mut().find(|waiting| waiting.offer == offered.offer) {
-            Some(waiting) => waiting.handle = offered.handle,
+            Some(waiting) => *waiting = offered,
             None => self.0.push_back(offered),
         }
     }
@@ -61,6 +63,7 @@ pub fn read(message: &ReceivedMessage) -> Result<Offered, String> {
     Ok(Offered {
         offer: Offer { task_id: body.task_id, attempt: body.attempt },
         handle: message.handle.clone(),
+        receive_count: message.receive_count,
     })
 }
 
@@ -98,7 +101,7 @@ mod tests {
         let mut inbox = Inbox::default();
         let offer = Offer { task_id: TaskId(Uuid::nil()), attempt: 1 };
         for handle in ["a", "b"] {
-            inbox.put(Offered { offer, handle: ReceiptHandle(handle.into()) });
+            inbox.put(Offered { offer, handle: ReceiptHandle(handle.into()), receive_count: 1 });
         }
         assert_eq!(inbox.len(), 1);
         assert_eq!(inbox.take(5)[0].handle, ReceiptHandle("b".into()));

@@ -1,8 +1,8 @@
 //! What this worker holds: leases, the messages that belong to them, and what it finished lately. Pure bookkeeping; the
 //! instants come from outside.
 //!
-//! A deadline is counted from the moment when the claim or heartbeat was *sent*, so the worker's view of a lease ends
-//! before the dispatcher's, whatever the two clocks say.
+//! A deadline is counted from when a heartbeat was *sent*, so that the worker's view of a lease ends before the dispatcher's,
+//! whatever the two clocks say. Only a claim counts from its answer: it may have waited longer than a lease lasts.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -69,20 +69,20 @@ pub struct LeaseBook {
 }
 
 impl LeaseBook {
-    /// Enters a lease that was asked for at `asked`. Returns the operator's progress counter, and a token that is cancelled
+    /// Enters a lease that came at `got`. Returns the operator's progress counter, and a token that is cancelled
     /// when the lease is lost.
     pub fn enter(
         &mut self,
         lease: &TaskLease,
         message: Option<ReceiptHandle>,
-        asked: Instant,
+        got: Instant,
     ) -> (Progress, CancellationToken) {
         let length = Duration::from_secs(lease.lease_seconds.max(1).into());
         let held = Held {
             fence: lease.fence,
             attempt: lease.attempt,
             length,
-            deadline: asked + length,
+            deadline: got + length,
             progress: Progress::default(),
             lost: CancellationToken::new(),
             message,

@@ -27,6 +27,8 @@ const CLAIM_WAIT: Duration = Duration::from_secs(10);
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
 /// When a poison message is seen again: soon, so that it reaches the dead-letter queue while somebody remembers why.
 const POISON_HIDDEN: Duration = Duration::from_secs(1);
+/// A message that was "not now" so often is deleted; queues allow at least a few more receives.
+const NOT_NOW_RECEIVES: u32 = 3;
 /// Between claims that came back empty at once.
 const EMPTY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -105,7 +107,8 @@ pub async fn claim(shared: Arc<Shared>, stop: CancellationToken) {
                 backoff.reset();
                 shared.dispatcher_check.ready();
                 let idle = response.leases.is_empty() && offered.is_empty() && asked.elapsed() < EMPTY_PAUSE;
-                begin(&shared, response, offered, &mut slots, asked).await;
+                // The lease began somewhere in the wait; the answer's arrival is the only moment known to lie behind it.
+                begin(&shared, response, offered, &mut slots, Instant::now()).await;
                 if idle {
                     pause(EMPTY_PAUSE, &stop).await;
                 }
@@ -146,18 +149,22 @@ async fn begin(
     response: ClaimResponse,
     offered: Vec<Offered>,
     slots: &mut Vec<OwnedSemaphorePermit>,
-    asked: Instant,
+    got: Instant,
 ) {
     for lease in response.leases {
         let message = offered
             .iter()
             .find(|o| o.offer.task_id == lease.fence.task_id && o.offer.attempt == lease.attempt);
         let message = message.map(|offered| offered.handle.clone());
-        start_attempt(shared, lease, message, asked, slots.pop());
+        start_attempt(shared, lease, message, got, slots.pop());
     }
-    // What is "not now" stays in the queue and comes again.
-    let stale = offered.into_iter().filter(|offered| response.stale.contains(&offered.offer));
-    forget(shared, stale.map(|offered| offered.handle).collect()).await;
+    let done_with = offered.into_iter().filter(|offered| {
+        // What is "not now" stays in the queue and comes again, but not for ever: a task that runs long elsewhere must not
+        // end in the dead-letter queue. Nothing is lost, because a task that falls free is published anew.
+        let not_now = response.not_now.contains(&offered.offer) && offered.receive_count >= NOT_NOW_RECEIVES;
+        not_now || response.stale.contains(&offered.offer)
+    });
+    forget(shared, done_with.map(|offered| offered.handle).collect()).await;
 }
 
 async fn refused(shared: &Shared, error: &ApiError, offered: Vec<Offered>) {

@@ -154,11 +154,11 @@ pub fn start_attempt(
     shared: &Arc<Shared>,
     lease: TaskLease,
     message: Option<ReceiptHandle>,
-    asked: Instant,
+    got: Instant,
     slot: Option<OwnedSemaphorePermit>,
 ) {
     let Some(reports) = lock(&shared.reports).clone() else { return };
-    let (progress, lost) = shared.leases().enter(&lease, message, asked);
+    let (progress, lost) = shared.leases().enter(&lease, message, got);
     shared.lease_entered.notify_one();
     let span = tracing::info_span!(
         "attempt", task = %lease.fence.task_id, attempt = lease.attempt, subject = lease.work.subject,

@@ -1,5 +1,6 @@
 //! `evm_ingest` against real nodes whose answers are falsified on the way: whatever a provider claims, nothing wrong comes
 //! out, the provider is named, and another one's answers give the same bytes as the truth.
+#![expect(clippy::unwrap_used, reason = "a test panics with what went wrong")]
 
 use dagwright_contracts::{
     endpoints::Endpoints,

@@ -10,6 +10,6 @@ async fn main() -> anyhow::Result<()> {
     let telemetry = dagwright_telemetry::init(&args.common, "dagwright-rpc")?;
     let (health, stop) = (Health::new(), shutdown::token()?);
     let gateway = Gateway::start(&args, &health, stop.clone()).await?;
-    admin::spawn(args.common.admin_listen, &telemetry, health, stop).await?;
-    gateway.stopped().await
+    admin::spawn(args.common.admin_listen, &telemetry, health, stop.clone()).await?;
+    gateway.stopped(&stop).await
 }

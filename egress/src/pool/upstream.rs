@@ -1,9 +1,18 @@
 //! One HTTP request to a provider: with a deadline, without redirects, and with a cap on what is read.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{StatusCode, Url, header, redirect::Policy};
+use reqwest::{
+    StatusCode, Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header,
+    redirect::Policy,
+};
 
 use crate::rpc::{
     answer::{self, Outcome, Verdict},
@@ -59,6 +68,7 @@ impl Upstream {
             // A redirect could lead anywhere, and would carry the key in the path along.
             .redirect(Policy::none())
             .no_proxy()
+            .dns_resolver(Arc::new(OutsideTheLink))
             .connect_timeout(Duration::from_secs(5))
             .pool_idle_timeout(Duration::from_secs(60))
             .user_agent(concat!("dagwright-rpc/", env!("CARGO_PKG_VERSION")))
@@ -146,10 +156,33 @@ pub fn provider_url(text: &str) -> Result<Url, UrlError> {
         return Err(UrlError::Scheme);
     }
     let literal = url.host_str().map(|host| host.trim_matches(['[', ']'])).and_then(|host| host.parse().ok());
-    match literal {
-        Some(IpAddr::V4(ip)) if ip.is_link_local() || ip.is_unspecified() => Err(UrlError::LinkLocal),
-        Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() || ip.is_unspecified() => Err(UrlError::LinkLocal),
-        _ => Ok(url),
+    if literal.is_some_and(is_link_local) { Err(UrlError::LinkLocal) } else { Ok(url) }
+}
+
+/// Metadata services of clouds and containers live on link-local addresses, and nothing that a tenant may call does.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unspecified() || ip == METADATA_V6,
+    }
+}
+
+/// EC2's metadata service over IPv6.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// Names resolve as usual, except to link-local addresses: a name must not reach what its address may not.
+struct OutsideTheLink;
+
+impl Resolve for OutsideTheLink {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let usable: Vec<_> = found.filter(|address| !is_link_local(address.ip())).collect();
+            if usable.is_empty() {
+                return Err(UrlError::LinkLocal.into());
+            }
+            Ok(Box::new(usable.into_iter()) as Addrs)
+        })
     }
 }
 
@@ -166,6 +199,9 @@ mod tests {
             ("file:///etc/passwd", "its scheme is neither http nor https"),
             ("http://169.254.169.254/latest/meta-data", "it leads to a link-local address"),
             ("http://[fe80::1]/", "it leads to a link-local address"),
+            ("http://[::ffff:169.254.169.254]/", "it leads to a link-local address"),
+            ("http://[fd00:ec2::254]/", "it leads to a link-local address"),
+            ("http://0.0.0.0/", "it leads to a link-local address"),
         ] {
             assert_eq!(provider_url(url).unwrap_err().to_string(), text);
         }

@@ -150,7 +150,7 @@ async fn write(
     let object = task.store.write(output, 0, file.bytes, file.rows).await?;
     Ok(CommittedPartition {
         output: output.name.clone(),
-        content_hash: hex::encode(file.content_hash),
+        content_hash: format!("0x{}", hex::encode(file.content_hash)),
         first_parent_hash: file.edges.first_parent_hash.to_string(),
         last_hash: file.edges.last_hash.to_string(),
         rows: file.rows,

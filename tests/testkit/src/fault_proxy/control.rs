@@ -124,13 +124,19 @@ impl FaultControl {
             if active.seen <= *skip {
                 return None;
             }
-            let lie = matches!(then, Fault::Lie(_));
-            active.hits += u64::from(!lie);
+            let fault = match then {
+                Fault::LieInTurn(lies) => {
+                    let turn = usize::try_from(active.seen).unwrap_or(0).checked_rem(lies.len())?;
+                    Fault::Lie(lies[turn].clone())
+                }
+                other => other.clone(),
+            };
+            active.hits += u64::from(!matches!(fault, Fault::Lie(_)));
             let when = match when {
                 Match::Rpc(when) => when.clone(),
                 Match::Any | Match::Aws(_) => RpcMatch::default(),
             };
-            Some(Strike { id: RuleId(*id), fault: then.clone(), when })
+            Some(Strike { id: RuleId(*id), fault, when })
         });
         drop(rules);
         self.changed.send_modify(|version| *version += 1);

@@ -42,6 +42,26 @@ pub enum Lie {
 }
 
 impl Lie {
+    /// Every lie that the roots of a block, its shape or what was asked can show.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::ShortReceipts,
+            Self::EmptyReceipts,
+            Self::NullInsideReceipts,
+            Self::DropLogs,
+            Self::DropOneLog,
+            Self::CopyLog,
+            Self::AlterTopic,
+            Self::AlterData,
+            Self::AlterValue,
+            Self::AlterSender,
+            Self::AlterHeader,
+            Self::SiblingReceipts,
+            Self::OtherBlock,
+        ]
+    }
+
     /// Whether the lie is about what a method answers.
     fn is_about(&self, method: &str) -> bool {
         match self {

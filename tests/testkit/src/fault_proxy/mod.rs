@@ -13,7 +13,7 @@ mod serve;
 pub use control::FaultControl;
 pub use lies::Lie;
 pub use rules::{AwsMatch, Fault, Match, RpcMatch, Rule, RuleId};
-pub use serve::FaultProxy;
+pub use serve::{FaultProxy, RpcFaultProxy};
 
 #[cfg(test)]
 mod tests;

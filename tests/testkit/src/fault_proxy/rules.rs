@@ -152,6 +152,8 @@ pub enum Fault {
     },
     /// Another truth.
     Lie(Lie),
+    /// One request, one lie, in turn.
+    LieInTurn(Vec<Lie>),
 }
 
 /// What a request is, as far as rules care.

@@ -1,9 +1,14 @@
 //! The proxy's server side: judge a request, then let it pass, spoil it or lie about it.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Request, Response, StatusCode,
@@ -23,7 +28,7 @@ use super::{
     control::{FaultControl, Strike},
     forward::Upstream,
     lies::Lie,
-    rules::{Fault, RpcMatch, Subject, collect},
+    rules::{Fault, RpcMatch, Rule, RuleId, Subject, collect},
 };
 
 /// A running proxy; it stops when dropped.
@@ -92,6 +97,47 @@ impl FaultProxy {
     }
 }
 
+/// A provider that lies, before a node that does not.
+pub struct RpcFaultProxy {
+    proxy: FaultProxy,
+    rules: Mutex<Vec<RuleId>>,
+}
+
+impl RpcFaultProxy {
+    /// Truthful until told otherwise.
+    ///
+    /// # Errors
+    /// As [`FaultProxy::start`].
+    pub async fn start(node: &str) -> anyhow::Result<Self> {
+        Ok(Self { proxy: FaultProxy::start(node).await?, rules: Mutex::default() })
+    }
+
+    /// Where its clients connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.proxy.url()
+    }
+
+    /// Tells these lies from now on, another one with each request; each about every call that it can be about.
+    pub fn tell(&self, lies: Vec<Lie>) {
+        let id = self.proxy.control().add(Rule::always(Fault::LieInTurn(lies)));
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+
+    /// How many answers were falsified.
+    #[must_use]
+    pub fn lies_told(&self) -> u64 {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.iter().map(|id| self.proxy.control().hits(*id)).sum()
+    }
+
+    /// Further faults.
+    #[must_use]
+    pub fn control(&self) -> FaultControl {
+        self.proxy.control()
+    }
+}
+
 async fn connected(
     connection: TcpStream,
     control: FaultControl,
@@ -148,6 +194,8 @@ async fn spoil(
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             Ok(whole(pass(upstream, request).await))
         }
+        // `strike` has picked one already.
+        Fault::LieInTurn(_) => Ok(whole(pass(upstream, request).await)),
         Fault::Lie(lie) => {
             let (response, told) = lied(&lie, &when, request, upstream).await?;
             control.told(id, told);
@@ -195,8 +243,13 @@ fn truncated(response: Response<Bytes>, after: usize) -> anyhow::Result<Response
     let (mut parts, body) = response.into_parts();
     parts.headers.insert(CONTENT_LENGTH, body.len().into());
     let kept = body.slice(..after.min(body.len()));
-    let frames = stream::iter([Ok(Frame::data(kept)), Err(Cut)]);
-    Ok(Response::from_parts(parts, StreamBody::new(frames).boxed()))
+    // The server flushes what it has when the body makes it wait; an error at once would swallow head and data.
+    let cut = stream::once(async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Err(Cut)
+    });
+    let frames = stream::iter([Ok(Frame::data(kept))]).chain(cut);
+    Ok(Response::from_parts(parts, BoxBody::new(StreamBody::new(frames))))
 }
 
 fn rpc_error(request: &[u8], code: i64, message: &str) -> Response<Bytes> {
