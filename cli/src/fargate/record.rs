@@ -72,11 +72,14 @@ fn path(run_dir: &Path, container: &str) -> PathBuf {
     run_dir.join(format!("{container}.{EXTENSION}"))
 }
 
-/// Field 22 of `/proc/PID/stat`; the second field, the program's name, may contain spaces and brackets.
+/// Nothing for a process that has ended and only waits to be reaped. Field 22 of `/proc/PID/stat`; the second field, the program's name, may contain spaces and brackets.
 fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut after_name = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if after_name.next()? == "Z" {
+        return None;
+    }
+    after_name.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]

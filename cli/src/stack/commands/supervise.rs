@@ -14,6 +14,9 @@ use crate::stack::{Extent, Settings, Stack};
 /// The record by which other commands find the supervisor.
 pub(super) const RECORD: &str = "supervisor";
 
+/// Kubernetes' client logs an error for every question to an API server that is still starting.
+const LOGGED: &str = "info,kube_client=off,sqlx=warn";
+
 /// Which stack to supervise.
 #[derive(Args, Clone, Debug)]
 pub struct SuperviseArgs {
@@ -23,7 +26,8 @@ pub struct SuperviseArgs {
 
 /// Runs a stack until it is told to stop.
 pub async fn run(args: SuperviseArgs) -> anyhow::Result<ExitCode> {
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
+    let filter = tracing_subscriber::EnvFilter::new(LOGGED);
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
     // A session of its own: closing the terminal must not stop a detached stack. It fails only for a group leader,
     // which has what it needs already.
     let _ = nix::unistd::setsid();
