@@ -5,15 +5,20 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod object_check;
 pub mod object_read;
 pub mod object_write;
 pub mod queue_receive;
+pub mod queue_send;
+pub mod service_scale;
+pub mod task_credentials;
 pub mod secret_read;
 pub mod queues;
 pub mod secrets;
 pub mod services;
 pub mod task_definitions;
 
+pub use aws_config::SdkConfig;
 pub use error::{AwsError, Class};
 
 /// The SDK configuration of this process, with timeouts: a call that hangs is a call that failed.

@@ -1,8 +1,8 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+    Connection, PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions},
 };
 
 use crate::{Result, error::During};
@@ -27,12 +27,47 @@ pub fn connect(url: &str, app_name: &str) -> Result<PgPool> {
     Ok(pool)
 }
 
-/// One connection of its own that listens on a channel.
+/// One connection of its own that listens on channels.
 ///
 /// # Errors
 /// When the database cannot be reached.
-pub async fn listen(pool: &PgPool, channel: &str) -> Result<PgListener> {
+pub async fn listen(pool: &PgPool, channels: &[&str]) -> Result<PgListener> {
     let mut listener = PgListener::connect_with(pool).await.during("open a listening connection")?;
-    listener.listen(channel).await.during("listen")?;
+    // A lost connection is reported, not replaced in silence: what was missed meanwhile has to be looked for.
+    listener.eager_reconnect(false);
+    listener.listen_all(channels.iter().copied()).await.during("listen")?;
     Ok(listener)
+}
+
+/// The next notification.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn next_notification(listener: &mut PgListener) -> Result<PgNotification> {
+    listener.recv().await.during("wait for a notification")
+}
+
+/// Begins a transaction.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>> {
+    pool.begin().await.during("begin a transaction")
+}
+
+/// Commits it.
+///
+/// # Errors
+/// When the database cannot be reached; whether it committed is then unknown.
+pub async fn commit(tx: Transaction<'static, Postgres>) -> Result<()> {
+    tx.commit().await.during("commit a transaction")
+}
+
+/// Whether the database answers.
+///
+/// # Errors
+/// When it does not.
+pub async fn ping(pool: &PgPool) -> Result<()> {
+    let mut conn = pool.acquire().await.during("reach the state database")?;
+    conn.ping().await.during("reach the state database")
 }

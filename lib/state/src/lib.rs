@@ -35,7 +35,7 @@ pub mod singleton;
 pub mod status;
 mod task_rows;
 
-pub use connect::{connect, listen};
+pub use connect::{begin, commit, connect, listen, next_notification, ping};
 pub use error::{Error, Result};
 pub use migrate::migrate;
 pub use task_rows::{Cause, Jitter};

@@ -18,6 +18,12 @@ impl Singleton {
         Self { name, options: pool.connect_options().as_ref().clone(), held: None }
     }
 
+    /// Whether this process had the right when it last asked.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether this process has the right now; tries to take it when it has not.
     ///
     /// # Errors

@@ -1,0 +1,62 @@
+use std::sync::Arc;
+
+use dagwright_aws::{
+    SdkConfig, object_check::ObjectChecker, queue_send::QueueSender, service_scale::ServiceScaler,
+    task_credentials::TaskCredentials,
+};
+use rand::Rng;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio_util::sync::CancellationToken;
+
+use super::{Args, Wakes};
+
+/// What the API and the loops share.
+#[derive(Clone)]
+pub struct Dispatcher {
+    /// State database.
+    pub db: PgPool,
+    /// Notifications of it.
+    pub wakes: Wakes,
+    /// Cancelled when the process is to end.
+    pub stop: CancellationToken,
+    /// Flags.
+    pub args: Arc<Args>,
+    /// SDK configuration, for clients that are made per queue.
+    pub aws: Arc<SdkConfig>,
+    /// Looks at objects.
+    pub objects: ObjectChecker,
+    /// Sends messages.
+    pub sender: QueueSender,
+    /// Sizes services.
+    pub scaler: ServiceScaler,
+    /// Narrows the data role.
+    pub credentials: TaskCredentials,
+}
+
+impl Dispatcher {
+    /// Over an open database and an SDK configuration.
+    #[must_use]
+    pub fn new(args: Args, db: PgPool, aws: SdkConfig, stop: CancellationToken) -> Self {
+        Self {
+            db,
+            wakes: Wakes::default(),
+            stop,
+            objects: ObjectChecker::new(&aws),
+            sender: QueueSender::new(&aws),
+            scaler: ServiceScaler::new(&aws),
+            credentials: TaskCredentials::new(&aws, &args.data_role_arn),
+            aws: Arc::new(aws),
+            args: Arc::new(args),
+        }
+    }
+
+    /// A transaction of the state database.
+    pub(crate) async fn begin(&self) -> dagwright_state::Result<Transaction<'static, Postgres>> {
+        dagwright_state::begin(&self.db).await
+    }
+}
+
+/// The source of backoff jitter.
+pub(crate) fn jitter() -> f64 {
+    rand::rng().random_range(0.0..1.0)
+}

@@ -1,0 +1,28 @@
+//! Candidates that cover what is served take its place.
+
+use dagwright_state::serve;
+
+use super::Outcome;
+use crate::dispatch::Dispatcher;
+
+pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
+    let mut tx = dispatcher.begin().await?;
+    let owners = serve::candidates(&mut tx).await?;
+    dagwright_state::commit(tx).await?;
+    for owner in owners {
+        let mut tx = dispatcher.begin().await?;
+        let moved = serve::flip(&mut tx, &owner).await?;
+        dagwright_state::commit(tx).await?;
+        if moved > 0 {
+            metrics::counter!("dagwright_cutovers_total").increment(1);
+            tracing::info!(
+                namespace = owner.namespace,
+                kind = owner.kind,
+                owner = owner.name,
+                datasets = moved,
+                "cut over"
+            );
+        }
+    }
+    Ok(())
+}

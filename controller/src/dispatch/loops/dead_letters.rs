@@ -1,0 +1,65 @@
+//! Messages that were received too often without being finished.
+//!
+//! One that can be read ends its attempt and is then deleted: the task's own attempts tell the story from there. One that cannot
+//! be read stays for people to look at, until the queue's retention ends it. A pool's `deadLetters` counts what lies in the queue.
+
+use std::time::Duration;
+
+use dagwright_aws::queue_receive::{QueueReceiver, ReceivedMessage};
+use dagwright_contracts::message::TaskMessage;
+use dagwright_core::ids::PoolId;
+use dagwright_state::{claim::Offer, finish, pools};
+
+use super::Outcome;
+use crate::dispatch::{Dispatcher, context::jitter};
+
+/// A message that stays is not looked at again for this long.
+const HIDDEN: Duration = Duration::from_secs(600);
+
+pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
+    let mut tx = dispatcher.begin().await?;
+    let queues = pools::dead_letter_queues(&mut tx).await?;
+    dagwright_state::commit(tx).await?;
+    let mut outcome = Ok(());
+    for (pool_id, url) in queues {
+        if let Err(error) = drain(&dispatcher, pool_id, &url).await {
+            outcome = Err(error);
+        }
+    }
+    outcome
+}
+
+async fn drain(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Outcome {
+    let queue = QueueReceiver::new(&dispatcher.aws, url);
+    if dispatcher.sender.depth(url).await? > 0 {
+        let (readable, unreadable) = split(queue.receive(10, Duration::ZERO).await?);
+        for (message, offer) in readable {
+            let mut tx = dispatcher.begin().await?;
+            let ended = finish::dead_letter(&mut tx, pool_id, offer, &mut jitter).await?;
+            dagwright_state::commit(tx).await?;
+            tracing::warn!(task = %offer.task_id, attempt = offer.attempt, ended, "a message reached the dead-letter queue");
+            queue.delete(&[message.handle]).await?;
+            metrics::counter!("dagwright_dead_letters_total", "readable" => "true").increment(1);
+        }
+        let handles: Vec<_> = unreadable.into_iter().map(|message| message.handle).collect();
+        metrics::counter!("dagwright_dead_letters_total", "readable" => "false")
+            .increment(handles.len() as u64);
+        queue.hide(&handles, HIDDEN).await?;
+    }
+    let depth = dispatcher.sender.depth(url).await?;
+    let mut tx = dispatcher.begin().await?;
+    pools::set_dead_letters(&mut tx, pool_id, depth).await?;
+    dagwright_state::commit(tx).await?;
+    Ok(())
+}
+
+fn split(messages: Vec<ReceivedMessage>) -> (Vec<(ReceivedMessage, Offer)>, Vec<ReceivedMessage>) {
+    let (mut readable, mut unreadable) = (vec![], vec![]);
+    for message in messages {
+        match serde_json::from_str::<TaskMessage>(&message.body) {
+            Ok(m) => readable.push((message, Offer { task_id: m.task_id, attempt: m.attempt })),
+            Err(_) => unreadable.push(message),
+        }
+    }
+    (readable, unreadable)
+}

@@ -1,0 +1,165 @@
+//! What the dispatcher does by itself. Each loop is a pass that can be repeated at any time by any replica.
+
+mod cutover;
+mod dead_letters;
+mod head;
+mod objects;
+mod outbox;
+mod planner;
+mod reaper;
+mod scaler;
+mod sweeper;
+
+use std::{error::Error, time::Duration};
+
+use dagwright_aws::AwsError;
+use tokio::task::JoinSet;
+
+use super::{
+    Dispatcher,
+    wake::{Wake, wait},
+};
+
+/// Longest wait between passes that fail.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+
+/// A pass that failed; the next one tries again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoopError {
+    /// Postgres.
+    #[error(transparent)]
+    State(#[from] dagwright_state::Error),
+    /// AWS.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// The RPC gateway.
+    #[error("ask the RPC gateway for the head of {pool}: {message}")]
+    Rpc {
+        /// `namespace/pool`.
+        pool: String,
+        /// Why.
+        message: String,
+    },
+}
+
+type Outcome = Result<(), LoopError>;
+
+/// Spawns all loops.
+pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
+    let d = || dispatcher.clone();
+    tasks.spawn(planner::run(d()));
+    tasks.spawn(repeat(d(), "outbox", Duration::from_secs(1), |w| matches!(w, Wake::Tasks(_)), outbox::pass));
+    tasks.spawn(repeat(d(), "reaper", Duration::from_secs(1), |_| false, reaper::pass));
+    tasks.spawn(repeat(
+        d(),
+        "cutover",
+        Duration::from_secs(2),
+        |w| matches!(w, Wake::Plan(_)),
+        cutover::pass,
+    ));
+    tasks.spawn(repeat(d(), "objects", Duration::from_secs(2), |_| false, objects::pass));
+    tasks.spawn(alone(d(), "scaler", Duration::from_secs(2), scaler::pass));
+    tasks.spawn(alone(d(), "head", Duration::from_secs(2), head::pass));
+    tasks.spawn(alone(d(), "dead_letters", Duration::from_secs(10), dead_letters::pass));
+    tasks.spawn(alone(d(), "sweeper", Duration::from_secs(3600), sweeper::pass));
+}
+
+/// Runs `pass` every `period`, and earlier when woken; slower while it fails.
+async fn repeat<F, Fut>(
+    dispatcher: Dispatcher,
+    name: &'static str,
+    period: Duration,
+    woken_by: fn(Wake) -> bool,
+    pass: F,
+) where
+    F: Fn(Dispatcher) -> Fut,
+    Fut: Future<Output = Outcome>,
+{
+    let mut wakes = dispatcher.wakes.subscribe();
+    let mut failures = Failures::new(name);
+    while !dispatcher.stop.is_cancelled() {
+        let failed = failures.note(pass(dispatcher.clone()).await);
+        let pause = if failed { failures.pause() } else { period };
+        tokio::select! {
+            () = dispatcher.stop.cancelled() => {}
+            () = wait(&mut wakes, pause, |wake| !failed && woken_by(wake)) => {}
+        }
+    }
+}
+
+/// As [`repeat`], in one replica at a time.
+async fn alone<F, Fut>(dispatcher: Dispatcher, name: &'static str, period: Duration, pass: F)
+where
+    F: Fn(Dispatcher) -> Fut,
+    Fut: Future<Output = Outcome>,
+{
+    let mut right = dagwright_state::singleton::Singleton::new(&dispatcher.db, name);
+    let mut failures = Failures::new(name);
+    while !dispatcher.stop.is_cancelled() {
+        let outcome = match right.hold().await {
+            Ok(true) => pass(dispatcher.clone()).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        let failed = failures.note(outcome);
+        // Who does not hold the right asks again soon, so that little time passes when its holder dies.
+        let pause = if failed {
+            failures.pause()
+        } else if right.is_held() {
+            period
+        } else {
+            period.min(Duration::from_secs(10))
+        };
+        tokio::select! {
+            () = dispatcher.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Logs the first failure of a row of them, and their end.
+struct Failures {
+    name: &'static str,
+    row: u32,
+}
+
+impl Failures {
+    fn new(name: &'static str) -> Self {
+        Self { name, row: 0 }
+    }
+
+    /// Notes an outcome; true when it was a failure.
+    fn note(&mut self, outcome: Outcome) -> bool {
+        let Err(error) = outcome else {
+            if self.row > 0 {
+                tracing::info!(r#loop = self.name, failures = self.row, "works again");
+            }
+            self.row = 0;
+            return false;
+        };
+        metrics::counter!("dagwright_dispatcher_loop_errors_total", "loop" => self.name).increment(1);
+        if self.row == 0 {
+            tracing::warn!(r#loop = self.name, error = chain(&error), "a pass failed, trying on");
+        } else {
+            tracing::debug!(r#loop = self.name, error = chain(&error), "a pass failed again");
+        }
+        self.row = self.row.saturating_add(1);
+        true
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::from_millis(500).saturating_mul(2u32.saturating_pow(self.row.min(8))).min(MAX_PAUSE)
+    }
+}
+
+/// An error with all its causes, on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

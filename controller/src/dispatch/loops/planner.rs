@@ -1,0 +1,95 @@
+//! Desired rows become tasks: wanted minus covered minus pending, within each job's bound.
+
+use std::{collections::HashSet, time::Duration};
+
+use dagwright_core::{
+    ids::JobId,
+    plan::{PlanRequest, plan},
+};
+use dagwright_state::plan as jobs;
+use sqlx::{Postgres, Transaction};
+use tokio::sync::broadcast::{Receiver, error::TryRecvError};
+
+use super::{Failures, Outcome};
+use crate::dispatch::{Dispatcher, wake::Wake};
+
+/// How often jobs are looked for that nobody announced.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A job is planned at least this often: what a lost notification left undone is found then.
+const STALE: time::Duration = time::Duration::seconds(10);
+
+/// Completions come in bursts; one plan serves them all.
+const GATHER: Duration = Duration::from_millis(50);
+
+pub(super) async fn run(dispatcher: Dispatcher) {
+    let mut wakes = dispatcher.wakes.subscribe();
+    let mut failures = Failures::new("planner");
+    while !dispatcher.stop.is_cancelled() {
+        let announced = tokio::select! {
+            () = dispatcher.stop.cancelled() => return,
+            announced = announced(&mut wakes) => announced,
+        };
+        if failures.note(pass(&dispatcher, announced).await) {
+            tokio::select! {
+                () = dispatcher.stop.cancelled() => return,
+                () = tokio::time::sleep(failures.pause()) => {}
+            }
+        }
+    }
+}
+
+/// Jobs that were announced since the last pass; none after a quiet second.
+async fn announced(wakes: &mut Receiver<Wake>) -> HashSet<JobId> {
+    let mut jobs = HashSet::new();
+    let first = tokio::time::timeout(TICK, async {
+        loop {
+            match wakes.recv().await {
+                Ok(Wake::Plan(job)) => return Some(job),
+                Ok(Wake::Tasks(_) | Wake::Gateway) => {}
+                Err(_) => return None,
+            }
+        }
+    });
+    let Ok(Some(job)) = first.await else { return jobs };
+    jobs.insert(job);
+    tokio::time::sleep(GATHER).await;
+    loop {
+        match wakes.try_recv() {
+            Ok(Wake::Plan(job)) => drop(jobs.insert(job)),
+            Ok(Wake::Tasks(_) | Wake::Gateway) | Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return jobs,
+        }
+    }
+}
+
+async fn pass(dispatcher: &Dispatcher, announced: HashSet<JobId>) -> Outcome {
+    for job_id in announced {
+        let mut tx = dispatcher.begin().await?;
+        if let Some(job) = jobs::lock(&mut tx, job_id).await? {
+            plan_job(tx, &job).await?;
+        }
+    }
+    loop {
+        let mut tx = dispatcher.begin().await?;
+        let Some(job) = jobs::lock_next(&mut tx, STALE).await? else { return Ok(()) };
+        plan_job(tx, &job).await?;
+    }
+}
+
+async fn plan_job(mut tx: Transaction<'static, Postgres>, job: &jobs::PlannableJob) -> Outcome {
+    let mut planned = vec![];
+    if let Some(wanted) = job.wanted {
+        let outputs = jobs::coverage(&mut tx, job.job_id).await?;
+        let (chunk, in_flight, max_in_flight) = (job.chunk, job.in_flight, job.max_in_flight);
+        planned = plan(&PlanRequest { wanted, outputs, chunk, in_flight, max_in_flight });
+    }
+    let inserted = jobs::insert(&mut tx, job.job_id, &planned).await?;
+    jobs::mark_planned(&mut tx, job.job_id).await?;
+    dagwright_state::commit(tx).await?;
+    if inserted > 0 {
+        metrics::counter!("dagwright_tasks_planned_total").increment(inserted);
+        tracing::debug!(job = job.subject, tasks = inserted, "planned");
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+use anyhow::Context;
+use dagwright_telemetry::{Check, Health, Telemetry, admin};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{Args, Dispatcher, loops, router};
+
+/// How long requests and loops may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs a dispatcher until `stop` is cancelled.
+///
+/// # Errors
+/// When an address cannot be bound or a flag is wrong. A database or AWS that is away is no error: readiness says so.
+pub async fn run(args: Args, telemetry: Telemetry, stop: CancellationToken) -> anyhow::Result<()> {
+    let app_name = format!("dagwright-dispatcher {}", args.common.cluster);
+    let db = dagwright_state::connect(&args.state_database_url, &app_name)?;
+    let health = Health::new();
+    let (listen, admin_listen) = (args.listen.listen, args.common.admin_listen);
+    admin::spawn(admin_listen, &telemetry, health.clone(), stop.clone())
+        .await
+        .with_context(|| format!("bind the admin server to {admin_listen}"))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("bind the API to {listen}"))?;
+    tracing::info!(address = %listener.local_addr()?, "task API listens");
+
+    let dispatcher = Dispatcher::new(args, db.clone(), dagwright_aws::config().await, stop.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch_database(dispatcher.clone(), health.check("state database")));
+    tasks.spawn(dispatcher.wakes.clone().listen(db.clone(), stop.clone()));
+    loops::spawn_all(&dispatcher, &mut tasks);
+    axum::serve(listener, router(dispatcher)).with_graceful_shutdown(stop.clone().cancelled_owned()).await?;
+    stop.cancel();
+    if tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        tracing::warn!("loops did not end in time");
+    }
+    db.close().await;
+    Ok(())
+}
+
+async fn watch_database(dispatcher: Dispatcher, check: Check) {
+    while !dispatcher.stop.is_cancelled() {
+        match dagwright_state::ping(&dispatcher.db).await {
+            Ok(()) => check.ready(),
+            Err(error) => check.failing(loops::chain(&error)),
+        }
+        tokio::select! {
+            () = dispatcher.stop.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+        }
+    }
+}
