@@ -90,3 +90,6 @@ async fn operate(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,82 @@ pub(super) fn link(
     let error = OperatorError::new(Reason::BrokenLink, message);
     Err(if provider_before == provider { error.blame(provider) } else { error })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use dagwright_contracts::tasks::EvmIngestConfig;
+    use dagwright_core::range::BlockRange;
+    use dagwright_evm::{OutputKind, profile};
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn raw(chain: &str, number: u64) -> RawBundle {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/fixtures/evm/{chain}/{number}"));
+        let read = |name: &str| -> Box<RawValue> {
+            let answer: serde_json::Value =
+                serde_json::from_str(&std::fs::read_to_string(folder.join(name)).unwrap()).unwrap();
+            let result = answer.get("result").unwrap_or(&answer);
+            serde_json::value::to_raw_value(result).unwrap()
+        };
+        RawBundle { number, provider: "p".into(), block: read("block.json"), receipts: read("receipts.json") }
+    }
+
+    fn plan(name: &str, verification: Verification) -> Plan {
+        let config =
+            EvmIngestConfig { chain_id: 1, profile: name.into(), verification, rpc_pool: "pool".into() };
+        let range = BlockRange::new(0, 1).unwrap();
+        Plan { config, profile: profile(name).unwrap(), range, kinds: vec![OutputKind::Blocks] }
+    }
+
+    #[test]
+    fn a_true_block_passes_and_the_same_block_for_another_height_does_not() {
+        let plan = plan("ethereum", Verification::Required);
+        let mut bundle = raw("ethereum", 18_000_000);
+        assert_eq!(verify(&plan, &bundle).unwrap().report().level(), Level::Verified);
+        bundle.number += 1;
+        let fault = verify(&plan, &bundle).unwrap_err();
+        let failure = fault.report().unwrap();
+        assert_eq!((failure.provider.as_str(), failure.block), ("p", 18_000_001));
+        assert!(failure.field.starts_with("answer"), "{failure:?}");
+        let error = fault.into_error("pool");
+        assert_eq!((error.provider.as_deref(), error.retryable), (Some("p"), true));
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_the_providers_fault() {
+        let plan = plan("ethereum", Verification::Required);
+        let mut bundle = raw("ethereum", 18_000_000);
+        bundle.receipts = RawValue::from_string("[null]".into()).unwrap();
+        let error = verify(&plan, &bundle).unwrap_err().into_error("pool");
+        assert_eq!(error.reason, Reason::VerificationFailed);
+        assert!(error.message.contains("receipts"), "{error}");
+    }
+
+    #[test]
+    fn what_nobody_can_prove_is_the_policys_to_judge() {
+        let bundle = raw("cronos", 10_000);
+        let kept = verify(&plan("cronos", Verification::Recorded), &bundle).unwrap();
+        assert_eq!(kept.report().level(), Level::Unverifiable);
+        let fault = verify(&plan("cronos", Verification::Required), &bundle).unwrap_err();
+        assert!(fault.report().is_none(), "no provider is to blame");
+        let error = fault.into_error("pool");
+        assert_eq!((error.reason, error.retryable), (Reason::Unverifiable, false));
+        assert!(error.message.contains("block 10000 cannot be proven: "), "{error}");
+    }
+
+    #[test]
+    fn a_fork_between_two_blocks_blames_only_a_provider_that_contradicts_itself() {
+        let plan = plan("ethereum", Verification::Required);
+        let (old, new) =
+            (verify(&plan, &raw("ethereum", 4_369_999)), verify(&plan, &raw("ethereum", 18_000_000)));
+        let (old, new) = (old.unwrap(), new.unwrap());
+        assert!(link(None, &new, "", "a").is_ok());
+        let error = link(Some(&old), &new, "a", "a").unwrap_err();
+        assert_eq!((error.reason, error.provider.as_deref()), (Reason::BrokenLink, Some("a")));
+        assert_eq!(link(Some(&old), &new, "a", "b").unwrap_err().provider, None);
+    }
+}
