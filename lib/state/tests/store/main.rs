@@ -1,0 +1,10 @@
+//! The store on a real Postgres, one database per test.
+
+mod catalog;
+mod claims;
+mod commits;
+mod outbox;
+mod planning;
+mod serving;
+mod support;
+mod transitions;
