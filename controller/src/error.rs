@@ -1,6 +1,9 @@
 //! Why a pass failed. Everything here is worth another try; what needs a human is a [`crate::engine::Stall`].
 
 use dagwright_aws::{AwsError, Class};
+use dagwright_crds::conditions::{FORBIDDEN, REFUSED};
+
+use crate::engine::Stall;
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +66,15 @@ impl PassError {
         matches!(self, Self::State(dagwright_state::Error::StaleLeader { .. }))
     }
 
-    /// AWS's refusal, when that is what it is.
+    /// What a human has to know when trying again cannot help: AWS refused, for want of a right or because of what was asked.
     #[must_use]
-    pub fn denied(&self) -> Option<&AwsError> {
-        match self {
-            Self::Aws(e) if e.class == Class::Denied => Some(e),
+    pub fn stall(&self) -> Option<Stall> {
+        let Self::Aws(error) = self else { return None };
+        match error.class {
+            Class::Denied => {
+                Some(Stall::new(FORBIDDEN, format!("the controller's role may not {error}; grant it that right")))
+            }
+            Class::Permanent => Some(Stall::new(REFUSED, error.to_string())),
             _ => None,
         }
     }
@@ -76,10 +83,19 @@ impl PassError {
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
+        if let Self::Kube { source, .. } = self
+            && let kube::Error::Api(status) = &**source
+        {
+            // The whole answer is pages long; its message is meant for people.
+            return format!("{text}: {}", status.message);
+        }
         let mut cause = std::error::Error::source(self);
         while let Some(c) = cause {
-            text.push_str(": ");
-            text.push_str(&c.to_string());
+            let next = c.to_string();
+            // Some libraries write their source into their own text.
+            if !text.contains(&next) {
+                text = format!("{text}: {next}");
+            }
             cause = c.source();
         }
         text

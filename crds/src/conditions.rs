@@ -46,6 +46,7 @@ reasons! {
     SECRET_MISSING = "SecretMissing", "A Secret or its key does not exist.", "Create it, or correct the reference.";
     SECRET_NOT_LABELLED = "SecretNotLabelled", "The Secret lacks the label that permits reading it.", "Label the Secret as the message says.";
     FORBIDDEN = "Forbidden", "AWS refused a call of the controller.", "Grant the right that the message names.";
+    REFUSED = "Refused", "AWS refused a call that cannot succeed as it is.", "Read AWS's words in the message; correct the spec or what it names.";
     STORAGE_NOT_AVAILABLE = "StorageNotAvailable", "This version cannot keep data in the storage that the spec names.", "Use storage: {s3: {}}.";
     ENGINE_NOT_AVAILABLE = "EngineNotAvailable", "This version accepts Dags but does not run them yet.", "Keep the manifest; an upgrade will run it.";
     UNDECODABLE = "Undecodable", "The object does not fit the types of this version.", "Correct the field that the message names, or upgrade the controller.";

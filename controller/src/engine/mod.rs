@@ -12,7 +12,7 @@ mod write;
 
 use std::{fmt::Debug, future::Future, time::Duration};
 
-use dagwright_crds::{conditions as c, status::ObjectStatus};
+use dagwright_crds::status::ObjectStatus;
 use kube::{
     Resource,
     core::{NamespaceResourceScope, object::HasStatus},
@@ -28,6 +28,9 @@ use crate::{context::Context, error::PassError, watch::Change};
 
 /// How long an object rests when nothing happens; AWS is not watched, so truth has to be asked for. Plus jitter.
 pub const RESYNC: Duration = Duration::from_secs(300);
+
+/// How long an object rests that waits for something outside of Kubernetes to be mended.
+pub const OUTSIDE: Duration = Duration::from_secs(30);
 
 /// A kind that the controller reconciles.
 pub trait Kind: Send + Sync + 'static {
@@ -174,10 +177,4 @@ pub enum Cleanup {
         /// When to look again.
         again: Duration,
     },
-}
-
-/// The verdict on a refusal of AWS.
-#[must_use]
-pub fn forbidden(error: &dagwright_aws::AwsError) -> Stall {
-    Stall::new(c::FORBIDDEN, format!("the controller's role may not {error}; grant it that right"))
 }

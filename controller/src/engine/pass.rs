@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    Cleanup, Kind, Pass, Stall, Verdict, build_conditions, events, forbidden,
+    Cleanup, Kind, OUTSIDE, Pass, Stall, Verdict, build_conditions, events,
     memory::jitter,
     write::{self, Due, MANAGER, kube_call},
 };
@@ -66,11 +66,8 @@ async fn live<K: Kind>(ctx: &Context, object: &K::Object) -> Result<Action, Pass
     }
     let pass = match K::reconcile(ctx, object).await {
         Ok(pass) => pass,
-        Err(error) => match error.denied() {
-            Some(denied) => Pass {
-                again: Duration::from_secs(60),
-                ..kept::<K>(object, Verdict::Stalled(forbidden(denied)))
-            },
+        Err(error) => match error.stall() {
+            Some(stall) => Pass { again: OUTSIDE, ..kept::<K>(object, Verdict::Stalled(stall)) },
             None => return Err(error),
         },
     };

@@ -39,6 +39,10 @@ impl Kind for ChainSyncs {
                 return Ok(status::stalled(sync, &progress, stall));
             }
         };
+        if observe::early(ctx, &wanted).await? {
+            let progress = observe::progress(ctx, sync).await?;
+            return Ok(status::early(sync, &progress));
+        }
         let conflicts = apply::apply(ctx, &wanted).await?;
         let progress = observe::progress(ctx, sync).await?;
         if let Some(stall) = status::conflict(sync, &wanted, &conflicts) {

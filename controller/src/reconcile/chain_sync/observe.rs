@@ -4,7 +4,10 @@ use dagwright_crds::{
     ChainSync, Dataset, RpcPool, WorkerPool,
     conditions::{PRODUCER_CONFLICT, STALLED},
 };
-use dagwright_state::status::{self, ChainSyncProgress};
+use dagwright_state::{
+    desired::chain_syncs::{self, Owner},
+    status::{self, ChainSyncProgress},
+};
 
 use crate::{
     context::{Context, live},
@@ -37,6 +40,11 @@ pub(super) fn observe(ctx: &Context, sync: &ChainSync) -> Observed {
         }
     }
     seen
+}
+
+/// Whether an object that the spec names was not reconciled itself yet.
+pub(super) async fn early(ctx: &Context, wanted: &Owner) -> Result<bool, PassError> {
+    Ok(!chain_syncs::unwritten(&mut *ctx.read().await?, wanted).await?.is_empty())
 }
 
 /// Reads how far the streams are.

@@ -30,6 +30,14 @@ pub(super) fn stalled(sync: &ChainSync, progress: &ChainSyncProgress, stall: Sta
     Pass { status, extra: suspended(sync), ..Pass::of(Verdict::Stalled(stall)) }
 }
 
+/// The status of a ChainSync whose WorkerPool or Datasets are a moment younger than itself.
+pub(super) fn early(sync: &ChainSync, progress: &ChainSyncProgress) -> Pass<ChainSyncStatus> {
+    let message = "waits for its WorkerPool and Datasets to be reconciled".to_owned();
+    let mut status = of(sync, progress);
+    status.semantics = sync.status.as_ref().and_then(|s| s.semantics);
+    Pass { status, extra: suspended(sync), again: Duration::from_secs(1), ..Pass::of(Verdict::Progressing { message }) }
+}
+
 /// Why Datasets of others keep a ChainSync from starting.
 pub(super) fn conflict(sync: &ChainSync, wanted: &Owner, conflicts: &[Conflict]) -> Option<Stall> {
     let first = conflicts.first()?;

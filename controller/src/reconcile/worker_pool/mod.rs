@@ -18,7 +18,7 @@ use dagwright_state::desired::pools;
 use super::place;
 use crate::{
     context::Context,
-    engine::{Cleanup, Kind, Pass, Verdict},
+    engine::{Cleanup, Kind, OUTSIDE, Pass, Verdict},
     error::PassError,
 };
 
@@ -81,5 +81,5 @@ async fn stalled(ctx: &Context, pool: &WorkerPool, stall: crate::engine::Stall) 
     let (namespace, name) = place(pool);
     tracing::debug!(namespace, name, stall.message, "worker pool is stalled");
     let status = status::kept(pool, &observe::progress_of(ctx, observe::pool_id(ctx, pool)).await?);
-    Ok(Pass { status, ..Pass::of(Verdict::Stalled(stall)) })
+    Ok(Pass { status, again: OUTSIDE, ..Pass::of(Verdict::Stalled(stall)) })
 }

@@ -117,6 +117,29 @@ pub async fn apply(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Conflic
     Ok(conflicts)
 }
 
+/// Ids of pools and datasets that the owner's jobs name and that no row has yet: their own objects write them first.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn unwritten(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Uuid>> {
+    let pools: Vec<Uuid> = owner.jobs.iter().map(|j| j.pool_id.0).collect();
+    let datasets: Vec<Uuid> = owner.jobs.iter().flat_map(|j| &j.outputs).map(|o| o.dataset_id.0).collect();
+    sqlx::query_scalar!(
+        r#"SELECT DISTINCT id AS "id!" FROM (
+               SELECT unnest($1::uuid[]) AS id EXCEPT SELECT pool_id FROM pools WHERE deleted_at IS NULL
+           ) p
+           UNION
+           SELECT DISTINCT id FROM (
+               SELECT unnest($2::uuid[]) AS id EXCEPT SELECT dataset_id FROM datasets WHERE deleted_at IS NULL
+           ) d"#,
+        &pools,
+        &datasets
+    )
+    .fetch_all(conn)
+    .await
+    .during("look for rows that a job needs")
+}
+
 /// Takes back everything that the owner wanted: nothing is planned any more, what runs is cancelled, committed data stays.
 ///
 /// # Errors
