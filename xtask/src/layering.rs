@@ -48,6 +48,7 @@ const CRDS_USERS: &[&str] = &[
     "dagwright-cli",
     "xtask",
     "dagwright-testkit",
+    "dagwright-api-tests",
     "dagwright-e2e",
     "dagwright-crds",
 ];
