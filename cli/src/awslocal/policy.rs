@@ -146,8 +146,10 @@ const CONTROLLER_SQS: [&str; 8] = [
     "sqs:ListQueueTags",
 ];
 
-const CONTROLLER_ANY: [&str; 10] = [
+const CONTROLLER_ANY: [&str; 11] = [
     "sqs:ListQueues",
+    // The local endpoint does not see which clusters it is asked about.
+    "ecs:DescribeClusters",
     "secretsmanager:ListSecrets",
     "ecs:ListTaskDefinitionFamilies",
     "ecs:RegisterTaskDefinition",
@@ -159,13 +161,12 @@ const CONTROLLER_ANY: [&str; 10] = [
     "ecs:ListTagsForResource",
 ];
 
-const CONTROLLER_ECS: [&str; 9] = [
+const CONTROLLER_ECS: [&str; 8] = [
     "ecs:CreateService",
     "ecs:UpdateService",
     "ecs:DeleteService",
     "ecs:DescribeServices",
     "ecs:ListServices",
-    "ecs:DescribeClusters",
     "ecs:DescribeTasks",
     "ecs:ListTasks",
     "ecs:StopTask",
