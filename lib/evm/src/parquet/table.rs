@@ -42,26 +42,16 @@ pub(super) enum Cell<T> {
 pub(super) struct Column<T> {
     name: &'static str,
     nullable: bool,
-    bloom: bool,
     cell: Cell<T>,
 }
 
 impl<T> Column<T> {
     pub(super) fn new(name: &'static str, cell: Cell<T>) -> Self {
-        Self { name, nullable: false, bloom: false, cell }
+        Self { name, nullable: false, cell }
     }
 
     pub(super) fn nullable(name: &'static str, cell: Cell<T>) -> Self {
         Self { nullable: true, ..Self::new(name, cell) }
-    }
-
-    /// With a bloom filter: for values that readers look up one by one.
-    pub(super) fn filtered(name: &'static str, cell: Cell<T>) -> Self {
-        Self { bloom: true, ..Self::new(name, cell) }
-    }
-
-    pub(super) fn filtered_nullable(name: &'static str, cell: Cell<T>) -> Self {
-        Self { bloom: true, ..Self::nullable(name, cell) }
     }
 
     fn data_type(&self) -> DataType {
@@ -130,10 +120,6 @@ impl<T> Columns<T> {
 
     pub(super) fn arrays(&self, rows: &[T]) -> Result<Vec<ArrayRef>, OutOfRange> {
         self.list.iter().map(|column| column.array(rows)).collect()
-    }
-
-    pub(super) fn bloom_filtered(&self) -> impl Iterator<Item = &'static str> {
-        self.list.iter().filter(|column| column.bloom).map(|column| column.name)
     }
 
     /// Positions are counted over leaves; the sorting columns come before any nested one.

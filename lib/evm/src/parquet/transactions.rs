@@ -86,7 +86,7 @@ fn place<'a>() -> Vec<Column<Row<'a>>> {
         Column::new("block_hash", Cell::Bytes(|r| some(r.header.hash.as_slice()))),
         Column::new("timestamp", Cell::U64(|r| Some(r.header.timestamp))),
         Column::new("transaction_index", Cell::U64(|r| Some(r.index))),
-        Column::filtered("transaction_hash", Cell::Bytes(|r| some(r.tx.hash.as_slice()))),
+        Column::new("transaction_hash", Cell::Bytes(|r| some(r.tx.hash.as_slice()))),
     ]
 }
 
