@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use dagwright_crds::ChainSync;
+use dagwright_crds::{ChainSync, Dataset};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
@@ -22,6 +22,9 @@ const BLOCKS: u64 = 540;
 const POLL: Duration = Duration::from_millis(250);
 /// Without any block committed for this long, something is stuck and the user should see why.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The controller writes moving numbers at most once a minute.
+const SETTLE: Duration = Duration::from_secs(60);
 
 const QUERIES: [&str; 2] = [
     "SELECT count(*) AS blocks, sum(gas_used) AS gas_used FROM demo.local_blocks",
@@ -46,7 +49,8 @@ pub async fn run(settings: &Settings, workspace: &Path) -> anyhow::Result<()> {
     let objects = manifests(settings, &workspace.join("examples/first-light"))?;
     let (applied, ()) = tokio::try_join!(kubernetes::apply(&client, &objects), load)?;
     bars.say(&format!("applied {} objects of examples/first-light to namespace {NAMESPACE}", applied.len()));
-    synced(&client, &bars).await?;
+    let synced = synced(&client, &bars).await?;
+    counted(&client, &synced).await?;
     show(settings).await
 }
 
@@ -67,7 +71,33 @@ pub fn manifests(settings: &Settings, dir: &Path) -> anyhow::Result<Vec<kube::ap
     Ok(objects)
 }
 
-async fn synced(client: &Client, bars: &Bars) -> anyhow::Result<()> {
+/// Numbers in a Dataset's status follow its commits after some seconds; what is shown should be the end of them.
+async fn counted(client: &Client, syncs: &[ChainSync]) -> anyhow::Result<()> {
+    let wanted: BTreeMap<_, _> = syncs
+        .iter()
+        .flat_map(|sync| sync.spec.streams.iter().flat_map(|stream| &stream.outputs).map(move |output| (sync, output)))
+        .map(|(sync, output)| (output.dataset_ref.name.clone(), extent(sync).1))
+        .collect();
+    let api: Api<Dataset> = Api::namespaced(client.clone(), NAMESPACE);
+    let mut tick = tokio::time::interval(POLL);
+    let behind = async |name: &String, end: &u64| -> anyhow::Result<bool> {
+        let dataset = api.get_opt(name).await.with_context(|| format!("get Dataset {name}"))?;
+        let range = dataset.and_then(|dataset| dataset.status?.range);
+        Ok(range.is_none_or(|range| u64::try_from(range.end).unwrap_or_default() < *end))
+    };
+    let all = async {
+        for (name, end) in &wanted {
+            while behind(name, end).await? {
+                tick.tick().await;
+            }
+        }
+        Ok(())
+    };
+    // Older numbers are no failure.
+    tokio::time::timeout(SETTLE, all).await.unwrap_or(Ok(()))
+}
+
+async fn synced(client: &Client, bars: &Bars) -> anyhow::Result<Vec<ChainSync>> {
     let api: Api<ChainSync> = Api::namespaced(client.clone(), NAMESPACE);
     let mut lines: BTreeMap<String, ProgressBar> = BTreeMap::new();
     let mut tick = tokio::time::interval(POLL);
@@ -87,7 +117,7 @@ async fn synced(client: &Client, bars: &Bars) -> anyhow::Result<()> {
             }
         }
         if !syncs.is_empty() && syncs.iter().all(is_synced) {
-            return Ok(());
+            return Ok(syncs);
         }
         if committed > last {
             (last, since) = (committed, tokio::time::Instant::now());

@@ -52,7 +52,7 @@ pub fn run(args: EnvArgs) -> anyhow::Result<ExitCode> {
 /// Every variable but PATH.
 pub fn variables(settings: &Settings) -> anyhow::Result<Vec<(&'static str, String)>> {
     let now = OffsetDateTime::now_utc();
-    let token = token::sign(&settings.kept.token_key, "local-dev", &["analyst"], &["demo", "default"], now)?;
+    let token = token::sign(&settings.kept.token_key, "local-dev", &["analyst"], &["*"], now)?;
     Ok(vec![
         ("KUBECONFIG", settings.kubeconfig().display().to_string()),
         ("DAGWRIGHT_QUERY_URL", settings.url("query")),

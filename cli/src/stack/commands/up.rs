@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,30 +45,22 @@ pub struct UpArgs {
 pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let dir = args.stack.dir()?;
     let progress = Progress::to_stderr();
-    let settings = match record::alive(&dir, RECORD) {
-        Some(_) => Settings::load(&dir)?,
-        None => prepare(&args, &dir, &progress).await?,
-    };
+    let was_up = record::alive(&dir, RECORD).is_some();
+    let settings = if was_up { Settings::load(&dir)? } else { prepare(&args, &dir, &progress).await? };
     let _ = link_kubectl_plugin(&settings.program);
-    if let Err(error) = start(&settings, &progress).await {
-        down::stop(&settings).await.context("stop what was started")?;
-        return Err(error);
+    let worked = tokio::select! {
+        worked = bring_up(&args, &settings, &progress) => worked,
+        () = interrupted() => Err(anyhow!("interrupted")),
+    };
+    if was_up || (args.detach && worked.is_ok()) {
+        return worked.map(|()| ExitCode::SUCCESS);
     }
-    let mut shown = Ok(());
-    if !args.infra_only && !args.no_example {
-        let workspace = args.workspace_dir.as_deref().context(
-            "the examples are part of the checkout: give it by --workspace-dir, or start with --no-example",
-        )?;
-        shown = tokio::select! {
-            shown = first_light::run(&settings, workspace) => shown,
-            () = interrupted() => { down::stop(&settings).await?; return Ok(ExitCode::SUCCESS) }
-        };
-    }
-    first_light::print_how_to_go_on(&settings);
-    if args.detach {
-        return shown.map(|()| ExitCode::SUCCESS);
-    }
-    if let Err(error) = shown {
+    if let Err(error) = &worked {
+        // A detached stack is of no use half up; an attached one stays for the user to look at.
+        if args.detach || Status::load(&dir).is_none_or(|status| status.phase != Phase::Ready) {
+            down::stop(&settings).await.context("stop what was started")?;
+            return worked.map(|()| ExitCode::FAILURE);
+        }
         eprintln!("error: {error:#}");
     }
     eprintln!("\nThe stack runs until you press Ctrl-C.");
@@ -76,6 +68,18 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     down::stop(&settings).await?;
     eprintln!("The stack is down; its data stays in {}.", settings.dir.display());
     Ok(ExitCode::SUCCESS)
+}
+
+async fn bring_up(args: &UpArgs, settings: &Settings, progress: &Progress) -> anyhow::Result<()> {
+    start(settings, progress).await?;
+    if !args.infra_only && !args.no_example {
+        let workspace = args.workspace_dir.as_deref().context(
+            "the examples are part of the checkout: give it by --workspace-dir, or start with --no-example",
+        )?;
+        first_light::run(settings, workspace).await?;
+    }
+    first_light::print_how_to_go_on(settings);
+    Ok(())
 }
 
 async fn prepare(args: &UpArgs, dir: &Path, progress: &Progress) -> anyhow::Result<Settings> {
