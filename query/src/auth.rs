@@ -22,8 +22,17 @@ pub struct Caller {
     pub subject: String,
     #[serde(default)]
     pub roles: Vec<String>,
+    /// `*` stands for every namespace; no namespace can have that name.
     #[serde(default)]
     pub namespaces: Vec<String>,
+}
+
+impl Caller {
+    /// Whether the token opens a namespace. A dataset of it still asks for one of its read roles.
+    #[must_use]
+    pub fn opens(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|granted| granted == "*" || granted == namespace)
+    }
 }
 
 /// Where the issuer's public keys are.

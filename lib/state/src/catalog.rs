@@ -47,7 +47,7 @@ pub struct CatalogObject {
     pub range: BlockRange,
 }
 
-/// Everything that is served in some namespaces, from one snapshot: a reader sees all of a cutover or nothing of it.
+/// Everything that is served in some namespaces (`*`: in all), from one snapshot: a reader sees all of a cutover or nothing of it.
 ///
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.
@@ -70,7 +70,7 @@ pub async fn snapshot(conn: &mut PgConnection, namespaces: &[String]) -> Result<
 async fn datasets(conn: &mut PgConnection, namespaces: &[String]) -> Result<Vec<CatalogDataset>> {
     let rows = sqlx::query!(
         "SELECT dataset_id, namespace, name, schema, read_roles, served_version FROM datasets
-         WHERE namespace = ANY($1) AND deleted_at IS NULL ORDER BY namespace, name",
+         WHERE (namespace = ANY($1) OR '*' = ANY($1)) AND deleted_at IS NULL ORDER BY namespace, name",
         namespaces
     )
     .fetch_all(conn)
@@ -122,7 +122,7 @@ async fn objects(conn: &mut PgConnection, namespaces: &[String]) -> Result<ByVer
            FROM partition_versions p JOIN partition_objects o USING (partition_id)
            WHERE p.current AND (p.namespace, p.version) IN
                (SELECT namespace, served_version FROM datasets
-                WHERE namespace = ANY($1) AND deleted_at IS NULL AND served_version IS NOT NULL)
+                WHERE (namespace = ANY($1) OR '*' = ANY($1)) AND deleted_at IS NULL AND served_version IS NOT NULL)
            ORDER BY p.namespace, p.version, lower(p.range), o.n"#,
         namespaces
     )

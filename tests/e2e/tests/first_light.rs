@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use dagwright_core::names::sql_schema_name;
+use dagwright_crds::kstatus::{self, Kstatus};
 use dagwright_e2e::{
     World,
     checker::{assert_covered_once, assert_query_equals_node},
@@ -81,7 +82,7 @@ async fn kstatus_sees_progress_then_current_and_failure_of_a_broken_reference() 
     world.apply("e2e-kstatus", &[broken]).await;
     wait_for("kstatus Failed", || async {
         let object = world.get("ChainSync", "e2e-kstatus", "chain").await?;
-        expect_kstatus(&object, "Failed")
+        expect_kstatus(&object, Kstatus::Failed)
     })
     .await;
     let created = world.get("ChainSync", "e2e-kstatus", "chain").await.expect("the ChainSync");
@@ -91,14 +92,14 @@ async fn kstatus_sees_progress_then_current_and_failure_of_a_broken_reference() 
     world.apply("e2e-kstatus", &[sync.chain_sync()]).await;
     wait_for("kstatus Current", || async {
         let object = world.get("ChainSync", "e2e-kstatus", "chain").await?;
-        expect_kstatus(&object, "Current")
+        expect_kstatus(&object, Kstatus::Current)
     })
     .await;
 }
 
-fn expect_kstatus(object: &Value, wanted: &str) -> Result<(), String> {
-    let is = dagwright_testkit::kstatus::evaluate(object);
-    if is == wanted { Ok(()) } else { Err(format!("{is}: {}", object["status"])) }
+fn expect_kstatus(object: &Value, wanted: Kstatus) -> Result<(), String> {
+    let is = kstatus::evaluate(object);
+    if is == wanted { Ok(()) } else { Err(format!("{is:?}: {}", object["status"])) }
 }
 
 fn kubectl(world: &World, args: &[&str]) -> String {

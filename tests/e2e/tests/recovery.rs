@@ -88,7 +88,7 @@ async fn the_aws_endpoint_restarted_and_killed_loses_nothing() {
     let world = World::enter().await;
     let node = world.url("EVM_RPC_URL").to_owned();
     let sync = sync_under_way(&world, "e2e-restart-aws", &node).await;
-    hit_and_wait_for_successor("aws", Signal::SIGTERM).await;
+    hit_and_wait_for_successor("ministack", Signal::SIGTERM).await;
     let before = committed(&world, "e2e-restart-aws").await;
     wait_for("work to go on", || async {
         match committed(&world, "e2e-restart-aws").await {
@@ -97,6 +97,6 @@ async fn the_aws_endpoint_restarted_and_killed_loses_nothing() {
         }
     })
     .await;
-    hit_and_wait_for_successor("aws", Signal::SIGKILL).await;
+    hit_and_wait_for_successor("ministack", Signal::SIGKILL).await;
     ends_whole(&world, &sync).await;
 }
