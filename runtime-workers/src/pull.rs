@@ -27,8 +27,8 @@ const CLAIM_WAIT: Duration = Duration::from_secs(10);
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
 /// When a poison message is seen again: soon, so that it reaches the dead-letter queue while somebody remembers why.
 const POISON_HIDDEN: Duration = Duration::from_secs(1);
-/// A message that was "not now" so often is deleted; queues allow at least a few more receives.
-const NOT_NOW_RECEIVES: u32 = 3;
+/// A message that was "not now" so often is deleted, before any queue's `maxReceiveCount` is used up.
+const NOT_NOW_RECEIVES: u32 = 2;
 /// Between claims that came back empty at once.
 const EMPTY_PAUSE: Duration = Duration::from_millis(500);
 
