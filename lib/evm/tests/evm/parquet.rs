@@ -209,6 +209,10 @@ fn chunks_have_statistics_and_no_bloom_filter_that_the_engine_misreads() {
     }
 }
 
+fn local_chain(heights: std::ops::Range<u64>) -> Vec<VerifiedBundle> {
+    heights.map(|height| Fixture::load(&format!("anvil/{height}"), "anvil").bundle()).collect()
+}
+
 #[test]
 fn no_rows_is_a_valid_file() {
     for kind in [OutputKind::Transactions, OutputKind::Logs] {
