@@ -6,6 +6,7 @@
 //! **Invariant:** no default enters an object through the schema, except the status that says "nobody looked at this yet".
 //! Defaults of the spec are applied where the spec is read, by the accessors of the types (`ChainSyncSpec::timeout()`).
 #![warn(missing_docs)]
+#![allow(clippy::duplicated_attributes, reason = "printer columns of one kind repeat their types")]
 
 pub mod chain_sync;
 pub mod common;
