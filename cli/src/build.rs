@@ -1,12 +1,13 @@
 //! Building our own binaries when the stack runs from a checkout.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::io::{BufRead, BufReader};
 
 use anyhow::{Context, bail};
 
 use crate::parts::Progress;
+use crate::paths;
 
 /// What a stack runs of ours.
 const BINARIES: [&str; 5] =
@@ -14,7 +15,7 @@ const BINARIES: [&str; 5] =
 
 /// Folder of our binaries: built in the checkout, or those installed beside this program.
 pub fn products(workspace: Option<&Path>, duckdb: &Path, progress: &Progress) -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("find this program")?;
+    let program = paths::program()?;
     let folder = program.parent().context("find this program's folder")?.to_owned();
     if let Some(workspace) = workspace {
         let line = progress.line("build", "cargo build");
@@ -37,7 +38,8 @@ pub fn products(workspace: Option<&Path>, duckdb: &Path, progress: &Progress) ->
 /// Same variables as `./dev` sets, so that cargo finds everything built already.
 fn cargo_build(workspace: &Path, duckdb: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<()> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace).args(["build", "--workspace", "--bins", "--locked"]);
+    cargo.current_dir(workspace).args(["build", "--workspace", "--locked"]);
+    cargo.args(BINARIES.iter().flat_map(|binary| ["--bin", *binary]));
     cargo.env("DUCKDB_LIB_DIR", duckdb).stdin(Stdio::null()).stderr(Stdio::piped());
     let mut child = cargo.spawn().context("run cargo")?;
     let mut said = Vec::new();

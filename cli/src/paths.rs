@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, bail};
 
@@ -39,6 +40,17 @@ pub fn stack_dir(root: &Path, name: &str) -> anyhow::Result<PathBuf> {
         bail!("\"{name}\" cannot name a stack: use at most 20 lower-case letters, digits and dashes");
     }
     Ok(root.join(name))
+}
+
+/// This program's path, as it was when somebody asked first: `cargo build` may replace the file while it runs, and the
+/// kernel then calls it deleted.
+pub fn program() -> anyhow::Result<&'static Path> {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(program) = PROGRAM.get() {
+        return Ok(program);
+    }
+    let program = env::current_exe().context("find this program")?;
+    Ok(PROGRAM.get_or_init(|| program))
 }
 
 /// An executable found on `PATH`.

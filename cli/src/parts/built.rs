@@ -56,13 +56,7 @@ fn assets(dir: &Path) -> Option<ControlPlane> {
     })
 }
 
-fn build(
-    cache: &Cache,
-    folder: &Path,
-    pin: &str,
-    line: &Line,
-    progress: &Progress,
-) -> Result<(), PartError> {
+fn build(cache: &Cache, folder: &Path, pin: &str, line: &Line, progress: &Progress) -> Result<(), PartError> {
     let go = tools::go(cache, progress)?;
     let scratch = cache.scratch()?;
     let source = scratch.path().join("source");
@@ -74,7 +68,12 @@ fn build(
     }
     for (index, (name, package)) in BINARIES.iter().enumerate() {
         line.step(&format!("building {name} ({} of {})", index + 1, BINARIES.len()));
-        command::run(name, package, go_build(&go, &source, scratch.path(), &folder.join(name), package), line)?;
+        command::run(
+            name,
+            package,
+            go_build(&go, &source, scratch.path(), &folder.join(name), package),
+            line,
+        )?;
     }
     stamp::write(folder, pin, &BINARIES.map(|(name, _)| name))
 }
@@ -107,7 +106,8 @@ pub(crate) fn ministack(cache: &Cache, progress: &Progress) -> Result<PathBuf, P
     if stamp::is_current(&folder, &pin) {
         return Ok(python);
     }
-    let line = progress.line("ministack", &format!("installing ministack {MINISTACK_VERSION} into its own venv"));
+    let line =
+        progress.line("ministack", &format!("installing ministack {MINISTACK_VERSION} into its own venv"));
     let installed = (|| {
         tools::create_venv(&folder)?;
         let list = folder.join("requirements.txt");
@@ -149,7 +149,8 @@ pub(crate) fn postgres(progress: &Progress) -> Result<PathBuf, PartError> {
         return Ok(found);
     }
     let by_hand = "apt-get install postgresql";
-    let missing = PartError::ToolMissing { part: "Postgres", tool: "a server of version 15 or later", hint: by_hand };
+    let missing =
+        PartError::ToolMissing { part: "Postgres", tool: "a server of version 15 or later", hint: by_hand };
     if paths::on_path("apt-get").is_none() || !nix::unistd::geteuid().is_root() {
         return Err(missing);
     }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 pub enum PartError {
     #[error("{part} cannot be installed: {tool} is missing\n  try: {hint}")]
     ToolMissing { part: &'static str, tool: &'static str, hint: &'static str },
-    #[error("{part} cannot be installed: no package is known for {arch}\n  put it on PATH by hand, version {version}")]
+    #[error(
+        "{part} cannot be installed: no package is known for {arch}\n  put it on PATH by hand, version {version}"
+    )]
     NoPackage { part: &'static str, version: &'static str, arch: &'static str },
     #[error("{part} cannot be installed from package {package}: {detail}\n  try by hand: {command}")]
     Client { part: String, package: String, detail: String, command: String },

@@ -61,7 +61,10 @@ fn download(
         Client::Pip => {
             let exact = format!("{}=={}", pin.package, archive.version);
             let mut client = tools::pip(cache, progress)?;
-            client.args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]).arg(into).arg(&exact);
+            client
+                .args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"])
+                .arg(into)
+                .arg(&exact);
             (client, format!("pip download --no-deps {exact}"))
         }
     };

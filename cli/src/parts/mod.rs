@@ -21,8 +21,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-pub use error::PartError;
 use error::AtPath;
+pub use error::PartError;
 pub use progress::{Line, Progress};
 
 /// The cache folder and what guards it inside this process.

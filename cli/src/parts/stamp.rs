@@ -20,7 +20,8 @@ struct Stamp {
 pub(crate) fn is_current(folder: &Path, pin: &str) -> bool {
     let Ok(text) = fs::read(folder.join(NAME)) else { return false };
     let Ok(stamp) = serde_json::from_slice::<Stamp>(&text) else { return false };
-    let intact = |(file, size): &(String, u64)| fs::metadata(folder.join(file)).is_ok_and(|m| m.len() == *size);
+    let intact =
+        |(file, size): &(String, u64)| fs::metadata(folder.join(file)).is_ok_and(|m| m.len() == *size);
     stamp.pin == pin && !stamp.files.is_empty() && stamp.files.iter().all(intact)
 }
 

@@ -75,7 +75,9 @@ pub fn manifests(settings: &Settings, dir: &Path) -> anyhow::Result<Vec<kube::ap
 async fn counted(client: &Client, syncs: &[ChainSync]) -> anyhow::Result<()> {
     let wanted: BTreeMap<_, _> = syncs
         .iter()
-        .flat_map(|sync| sync.spec.streams.iter().flat_map(|stream| &stream.outputs).map(move |output| (sync, output)))
+        .flat_map(|sync| {
+            sync.spec.streams.iter().flat_map(|stream| &stream.outputs).map(move |output| (sync, output))
+        })
         .map(|(sync, output)| (output.dataset_ref.name.clone(), extent(sync).1))
         .collect();
     let api: Api<Dataset> = Api::namespaced(client.clone(), NAMESPACE);

@@ -104,7 +104,7 @@ impl Settings {
             parts,
             binaries: programs.binaries,
             replay: programs.replay,
-            program: std::env::current_exe().context("find this program")?,
+            program: crate::paths::program()?.to_owned(),
             kept,
         };
         let text = serde_json::to_vec_pretty(&settings).context("serialise the stack's settings")?;

@@ -43,6 +43,8 @@ pub struct UpArgs {
 
 /// Brings a stack up.
 pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
+    // Before a build replaces it.
+    paths::program()?;
     let dir = args.stack.dir()?;
     let progress = Progress::to_stderr();
     let was_up = record::alive(&dir, RECORD).is_some();
