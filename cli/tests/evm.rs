@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use nix::{
@@ -54,6 +55,10 @@ fn errors(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
+}
+
 /// A replaying provider, stopped with its test.
 struct Provider {
     child: Child,
@@ -71,7 +76,7 @@ impl Provider {
     }
 
     async fn post(&self, question: &Value) -> Value {
-        let response = reqwest::Client::new().post(&self.url).json(question).send().await.unwrap();
+        let response = http().post(&self.url).json(question).send().await.unwrap();
         response.json().await.unwrap()
     }
 
@@ -208,7 +213,7 @@ async fn the_replay_refuses_as_the_specification_says() {
     assert_eq!((&answers[1]["id"], &answers[1]["error"]["code"]), (&json!("b"), &json!(-32601)));
     assert_eq!((&answers[2]["id"], &answers[2]["error"]["code"]), (&Value::Null, &json!(-32600)));
     assert_eq!(provider.post(&json!([])).await["error"]["code"], -32600);
-    let garbage = reqwest::Client::new().post(&provider.url).body("{").send().await.unwrap();
+    let garbage = http().post(&provider.url).body("{").send().await.unwrap();
     assert_eq!(garbage.json::<Value>().await.unwrap()["error"]["code"], -32700);
 }
 

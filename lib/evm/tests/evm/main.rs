@@ -6,3 +6,4 @@ mod common;
 mod fixtures;
 mod mutation;
 mod parquet;
+mod profiles;

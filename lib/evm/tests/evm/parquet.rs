@@ -341,3 +341,19 @@ fn columns_are_pinned_by_their_version() {
     );
     assert!(schema(OutputKind::Traces).is_err());
 }
+
+/// The rows of a block are the same on every machine, with every version of the writer. A change here changes what
+/// datasets say: raise `EVM_INGEST_SEMANTICS`, or the column-schema version.
+#[test]
+fn content_is_pinned_by_the_semantics() {
+    let hashes = KINDS.map(|kind| hex::encode(encode_fixture(&mainnet(), kind).content_hash));
+    assert_eq!(dagwright_evm::EVM_INGEST_SEMANTICS, 1);
+    assert_eq!(
+        hashes,
+        [
+            "68199b54361f396da29df951d98569823ab5b475f64ee52629bb6c14d1b1ceb1",
+            "84c553440613f9d01ad78483a5c79764bc5faf2e7f210a78732b36485911f0f2",
+            "f2fad339f4c2b32a15d91fa9537bb146581c9fd40e86cfaea20330ff1a528590",
+        ]
+    );
+}
