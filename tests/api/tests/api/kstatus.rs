@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 use crate::fixtures::{condition, objects, ready};
 use crate::server::{Run, Server};
 
+/// Type, status and reason of a condition.
+type Is = (&'static str, &'static str, &'static str);
+
 fn generation(object: &Value) -> &Value {
     &object["metadata"]["generation"]
 }
 
-fn status(object: &Value, conditions: &[(&str, &str, &str)]) -> Value {
+fn status(object: &Value, conditions: &[Is]) -> Value {
     let generation = generation(object);
     let conditions: Vec<_> =
         conditions.iter().map(|(kind, is, why)| condition(kind, is, why, generation)).collect();
@@ -33,7 +36,7 @@ async fn an_object_that_nobody_looked_at_is_in_progress() {
 async fn every_state_that_the_controller_writes_is_read_as_meant() {
     let server = Server::start().await;
     let ready = ("Ready", "True", "Succeeded");
-    let states: [(&str, &[(&str, &str, &str)], Kstatus); 5] = [
+    let states: [(&str, &[Is], Kstatus); 5] = [
         (
             "new",
             &[("Ready", "Unknown", "Progressing"), ("Reconciling", "True", "Progressing")],
