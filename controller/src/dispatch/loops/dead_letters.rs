@@ -13,9 +13,6 @@ use dagwright_state::{claim::Offer, finish, pools};
 use super::Outcome;
 use crate::dispatch::{Dispatcher, context::jitter};
 
-/// A message that stays is not looked at again for this long.
-const HIDDEN: Duration = Duration::from_secs(600);
-
 pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
     let mut tx = dispatcher.begin().await?;
     let queues = pools::dead_letter_queues(&mut tx).await?;
@@ -32,19 +29,15 @@ pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
 async fn drain(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Outcome {
     let queue = QueueReceiver::new(&dispatcher.aws, url);
     if dispatcher.sender.depth(url).await? > 0 {
-        let (readable, unreadable) = split(queue.receive(10, Duration::ZERO).await?);
-        for (message, offer) in readable {
+        let received = queue.receive(10, Duration::ZERO).await?;
+        for (message, offer) in received.into_iter().filter_map(readable) {
             let mut tx = dispatcher.begin().await?;
             let ended = finish::dead_letter(&mut tx, pool_id, offer, &mut jitter).await?;
             dagwright_state::commit(tx).await?;
             tracing::warn!(task = %offer.task_id, attempt = offer.attempt, ended, "a message reached the dead-letter queue");
             queue.delete(&[message.handle]).await?;
-            metrics::counter!("dagwright_dead_letters_total", "readable" => "true").increment(1);
+            metrics::counter!("dagwright_dead_letters_total").increment(1);
         }
-        let handles: Vec<_> = unreadable.into_iter().map(|message| message.handle).collect();
-        metrics::counter!("dagwright_dead_letters_total", "readable" => "false")
-            .increment(handles.len() as u64);
-        queue.hide(&handles, HIDDEN).await?;
     }
     let depth = dispatcher.sender.depth(url).await?;
     let mut tx = dispatcher.begin().await?;
@@ -53,13 +46,7 @@ async fn drain(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Outcome {
     Ok(())
 }
 
-fn split(messages: Vec<ReceivedMessage>) -> (Vec<(ReceivedMessage, Offer)>, Vec<ReceivedMessage>) {
-    let (mut readable, mut unreadable) = (vec![], vec![]);
-    for message in messages {
-        match serde_json::from_str::<TaskMessage>(&message.body) {
-            Ok(m) => readable.push((message, Offer { task_id: m.task_id, attempt: m.attempt })),
-            Err(_) => unreadable.push(message),
-        }
-    }
-    (readable, unreadable)
+fn readable(message: ReceivedMessage) -> Option<(ReceivedMessage, Offer)> {
+    let body: TaskMessage = serde_json::from_str(&message.body).ok()?;
+    Some((message, Offer { task_id: body.task_id, attempt: body.attempt }))
 }
