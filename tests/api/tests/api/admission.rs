@@ -37,7 +37,8 @@ async fn what_is_right_is_admitted_and_can_be_read() {
         for (what, object) in objects {
             match server.create(&object, Run::Dry).await {
                 Ok(stored) => {
-                    problems.extend(unreadable(&stored).map(|e| format!("{kind}, {what}: not readable: {e}")))
+                    problems
+                        .extend(unreadable(&stored).map(|e| format!("{kind}, {what}: not readable: {e}")));
                 }
                 Err(status) => problems.push(format!("{kind}, {what}: refused: {}", status.message)),
             }
@@ -78,7 +79,7 @@ async fn what_must_not_change_does_not() {
             match (answer, &case.says) {
                 (Ok(_), None) => {}
                 (Err(status), None) => {
-                    problems.push(format!("{kind}, {}: refused: {}", case.what, status.message))
+                    problems.push(format!("{kind}, {}: refused: {}", case.what, status.message));
                 }
                 (answer, Some(_)) => problems.extend(judged(kind, case, answer)),
             }
