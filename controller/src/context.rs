@@ -8,6 +8,7 @@ use dagwright_aws::{
 use dagwright_core::ids::ClusterId;
 use dagwright_crds::{ChainSync, Dag, Dataset, RpcPool, WorkerPool};
 use dagwright_state::desired::{Fence, intents};
+use futures::future::BoxFuture;
 use kube::{
     Client,
     core::DeserializeGuard,
@@ -16,7 +17,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use sqlx::{PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection};
+use sqlx::{PgPool, Postgres, Transaction, pool::PoolConnection};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -128,41 +129,47 @@ impl Context {
     ///
     /// # Errors
     /// When the Lease is about to end, the intent cannot be written or the call fails.
-    pub async fn effect<T, E: Into<PassError>>(
-        &self,
-        object: &str,
+    pub fn effect<'a, T: Send + 'a, E: Into<PassError>>(
+        &'a self,
+        object: &'a str,
         action: &'static str,
-        call: impl Future<Output = Result<T, E>> + Send,
-    ) -> Result<T, PassError> {
-        let mut tx = self.write().await?;
-        let intent = intents::open(&mut tx, self.fence.epoch, object, action).await?;
-        self.commit(tx).await?;
-        let remaining = self.lease.remaining().ok_or(PassError::LeaseEnding)?;
-        let outcome = match tokio::time::timeout(remaining.min(AWS_TIMEOUT), call).await {
-            Ok(done) => done.map_err(Into::into),
-            Err(_) => Err(PassError::Timeout { operation: action, object: object.to_owned() }),
-        };
-        let text = outcome.as_ref().map_or_else(PassError::category, |_| "done");
-        let conn: &mut PgConnection = &mut *self.read().await?;
-        intents::close(conn, intent, text).await?;
-        tracing::info!(object, action, outcome = text, "aws call");
-        outcome
+        call: impl Future<Output = Result<T, E>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, PassError>> {
+        // Futures of the SDK are large; they live on the heap from here on.
+        let call = Box::pin(call);
+        Box::pin(async move {
+            let mut tx = self.write().await?;
+            let intent = intents::open(&mut tx, self.fence.epoch, object, action).await?;
+            self.commit(tx).await?;
+            let remaining = self.lease.remaining().ok_or(PassError::LeaseEnding)?;
+            let outcome = match tokio::time::timeout(remaining.min(AWS_TIMEOUT), call).await {
+                Ok(done) => done.map_err(Into::into),
+                Err(_) => Err(PassError::Timeout { operation: action, object: object.to_owned() }),
+            };
+            let text = outcome.as_ref().map_or_else(PassError::category, |_| "done");
+            intents::close(&mut *self.read().await?, intent, text).await?;
+            tracing::info!(object, action, outcome = text, "aws call");
+            outcome
+        })
     }
 
     /// Runs a call that reads AWS.
     ///
     /// # Errors
     /// When the call fails or takes too long.
-    pub async fn ask<T, E: Into<PassError>>(
-        &self,
+    pub fn ask<'a, T: Send + 'a, E: Into<PassError>>(
+        &'a self,
         operation: &'static str,
-        object: &str,
-        call: impl Future<Output = Result<T, E>> + Send,
-    ) -> Result<T, PassError> {
-        match tokio::time::timeout(AWS_TIMEOUT, call).await {
-            Ok(done) => done.map_err(Into::into),
-            Err(_) => Err(PassError::Timeout { operation, object: object.to_owned() }),
-        }
+        object: &'a str,
+        call: impl Future<Output = Result<T, E>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, PassError>> {
+        let call = Box::pin(call);
+        Box::pin(async move {
+            match tokio::time::timeout(AWS_TIMEOUT, call).await {
+                Ok(done) => done.map_err(Into::into),
+                Err(_) => Err(PassError::Timeout { operation, object: object.to_owned() }),
+            }
+        })
     }
 
     /// The tags by which we know our own AWS resources.

@@ -137,7 +137,8 @@ impl TaskDefinitions {
         while let Some(arn) = arns.next().await {
             let arn = arn.map_err(|e| AwsError::new("list task definitions", family, &e))?;
             // The prefix also matches longer families.
-            if !arn.rsplit('/').next().is_some_and(|n| n.rsplit_once(':').is_some_and(|(f, _)| f == family)) {
+            let name = arn.rsplit('/').next().and_then(|n| n.rsplit_once(':')).map(|(f, _)| f);
+            if name != Some(family) {
                 continue;
             }
             let done = self.client.deregister_task_definition().task_definition(&arn).send().await;

@@ -59,17 +59,7 @@ impl ControlPlane {
     }
 
     fn start() -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .context("make a runtime for the supervisor")?;
-        let cache = cache_dir()?;
-        let parts = parts::install(&Cache::open(cache.clone())?, &Progress::to_stderr())?;
-        let dir = std::env::temp_dir().join(format!("dagwright-test-{}", Uuid::new_v4().simple()));
-        let settings = Settings::prepare("test", &dir, parts, Programs::default())?;
-        let warden = warden(&dir)?;
-        let stack = runtime.block_on(Stack::start(settings, cache, Extent::Kubernetes))?;
+        let (stack, runtime, warden) = supervised(Extent::Kubernetes)?;
         Ok(Self { stack, _runtime: runtime, _warden: warden })
     }
 
@@ -137,6 +127,22 @@ impl ControlPlane {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
+
+/// Starts a stack that ends with the test process: the stack, the runtime that supervises it, and its warden.
+pub(crate) fn supervised(extent: Extent) -> anyhow::Result<(Stack, Runtime, Child)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("make a runtime for the supervisor")?;
+    let cache = cache_dir()?;
+    let parts = parts::install(&Cache::open(cache.clone())?, &Progress::to_stderr())?;
+    let dir = std::env::temp_dir().join(format!("dagwright-test-{}", Uuid::new_v4().simple()));
+    let settings = Settings::prepare("test", &dir, parts, Programs::default())?;
+    let warden = warden(&dir)?;
+    let stack = runtime.block_on(Stack::start(settings, cache, extent))?;
+    Ok((stack, runtime, warden))
 }
 
 /// A group of its own keeps it alive when Ctrl-C ends the tests.

@@ -140,9 +140,7 @@ mod tests {
     }
 
     fn seen() -> Observed {
-        let object = |kind: &str, spec: Value| {
-            json!({ "apiVersion": "dagwright.dev/v1alpha1", "kind": kind, "metadata": { "name": "x", "uid": "u" }, "spec": spec })
-        };
+        let object = |kind: &str, spec: Value| json!({ "apiVersion": "dagwright.dev/v1alpha1", "kind": kind, "metadata": { "name": "x", "uid": "u" }, "spec": spec });
         let dataset = |kind: &str| {
             let spec = json!({ "storage": { "s3": {} }, "schema": { "evm": kind } });
             Arc::new(serde_json::from_value(object("Dataset", spec)).unwrap())
@@ -152,7 +150,10 @@ mod tests {
             json!({ "image": "x", "cpu": 256, "memoryMiB": 512, "run": { "service": { "max": 1 } } }),
         ))
         .unwrap();
-        let rpc = object("RpcPool", json!({ "chain": { "id": 1 }, "providers": [{ "name": "a", "url": { "value": "http://x" } }] }));
+        let rpc = object(
+            "RpcPool",
+            json!({ "chain": { "id": 1 }, "providers": [{ "name": "a", "url": { "value": "http://x" } }] }),
+        );
         Observed {
             worker_pool: Some(Arc::new(pool)),
             rpc_pools: [("r".to_owned(), Arc::new(serde_json::from_value(rpc).unwrap()))].into(),
@@ -198,15 +199,18 @@ mod tests {
         let (reason, text) = message(&|_| {}, Observed { worker_pool: None, ..seen() });
         assert_eq!(reason, "DependencyMissing");
         assert!(text.starts_with("spec.workerPoolRef: there is no WorkerPool w in namespace demo"), "{text}");
-        let (_, text) = message(&|o| o["spec"]["streams"][0]["outputs"][1]["datasetRef"]["name"] = json!("zz"), seen());
+        let (_, text) =
+            message(&|o| o["spec"]["streams"][0]["outputs"][1]["datasetRef"]["name"] = json!("zz"), seen());
         assert!(text.starts_with("spec.streams[0].outputs[1].datasetRef: there is no Dataset zz"), "{text}");
-        let (reason, _) = message(&|o| o["spec"]["streams"][0]["outputs"][1]["datasetRef"]["name"] = json!("b"), seen());
+        let (reason, _) =
+            message(&|o| o["spec"]["streams"][0]["outputs"][1]["datasetRef"]["name"] = json!("b"), seen());
         assert_eq!(reason, "SchemaMismatch");
         let (reason, _) = message(&|o| o["spec"]["chain"]["id"] = json!(5), seen());
         assert_eq!(reason, "ChainMismatch");
         let (reason, _) = message(&|o| o["spec"]["chain"]["profile"] = json!("nope"), seen());
         assert_eq!(reason, "ProfileUnknown");
-        let (reason, _) = message(&|o| o["spec"]["chain"]["genesisHash"] = json!(format!("0x{}", "1".repeat(64))), seen());
+        let (reason, _) =
+            message(&|o| o["spec"]["chain"]["genesisHash"] = json!(format!("0x{}", "1".repeat(64))), seen());
         assert_eq!(reason, "InvalidSpec");
     }
 }

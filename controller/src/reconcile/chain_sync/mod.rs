@@ -28,8 +28,11 @@ impl Kind for ChainSyncs {
     const KIND: &'static str = "ChainSync";
     const FINALIZER: bool = true;
 
-    /// 1. Resolve what the spec names. 2. Check. 3. Decide jobs, versions and wants. 4. Write them, unless a Dataset is
-    /// somebody else's. 5. Read the progress and say it.
+    /// 1. Resolve what the spec names.
+    /// 2. Check.
+    /// 3. Decide jobs, versions and wants.
+    /// 4. Write them, unless a Dataset is somebody else's.
+    /// 5. Read the progress and say it.
     async fn reconcile(ctx: &Context, sync: &ChainSync) -> Result<Pass<ChainSyncStatus>, PassError> {
         let seen = observe::observe(ctx, sync);
         let wanted = match validate::validate(sync, &seen) {
@@ -68,4 +71,3 @@ impl Kind for ChainSyncs {
         here.filter(|s| observe::depends_on(s, change)).map(place).collect()
     }
 }
-

@@ -36,7 +36,8 @@ pub(super) fn observe(ctx: &Context, sync: &ChainSync) -> Observed {
         seen.rpc_pools.extend(live(&ctx.stores.rpc_pools, &namespace, pool).map(|p| (pool.clone(), p)));
         for output in &stream.outputs {
             let dataset = &output.dataset_ref.name;
-            seen.datasets.extend(live(&ctx.stores.datasets, &namespace, dataset).map(|d| (dataset.clone(), d)));
+            seen.datasets
+                .extend(live(&ctx.stores.datasets, &namespace, dataset).map(|d| (dataset.clone(), d)));
         }
     }
     seen

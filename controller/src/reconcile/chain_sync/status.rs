@@ -4,8 +4,8 @@ use dagwright_crds::{
     ChainSync, ChainSyncStatus,
     chain_sync::{Mode, Problem, StreamStatus},
     conditions::{
-        CATCHING_UP, FOLLOWING, FORK_AT_BORDER, PRODUCER_CONFLICT, SUSPENDED, SUSPENDED_BY_SPEC, SYNCED, TARGET_REACHED,
-        TASKS_FAILED,
+        CATCHING_UP, FOLLOWING, FORK_AT_BORDER, PRODUCER_CONFLICT, SUSPENDED, SUSPENDED_BY_SPEC, SYNCED,
+        TARGET_REACHED, TASKS_FAILED,
     },
     dataset::Range,
 };
@@ -35,7 +35,12 @@ pub(super) fn early(sync: &ChainSync, progress: &ChainSyncProgress) -> Pass<Chai
     let message = "waits for its WorkerPool and Datasets to be reconciled".to_owned();
     let mut status = of(sync, progress);
     status.semantics = sync.status.as_ref().and_then(|s| s.semantics);
-    Pass { status, extra: suspended(sync), again: Duration::from_secs(1), ..Pass::of(Verdict::Progressing { message }) }
+    Pass {
+        status,
+        extra: suspended(sync),
+        again: Duration::from_secs(1),
+        ..Pass::of(Verdict::Progressing { message })
+    }
 }
 
 /// Why Datasets of others keep a ChainSync from starting.
@@ -70,7 +75,9 @@ pub(super) fn pass(sync: &ChainSync, wanted: &Owner, progress: &ChainSyncProgres
     let mut extra = vec![synced];
     extra.extend(suspended(sync));
     let verdict = problem(&name, progress).map_or_else(
-        || Verdict::Ready { message: format!("ChainSync {name} is accepted; {} streams are planned", wanted.jobs.len()) },
+        || Verdict::Ready {
+            message: format!("ChainSync {name} is accepted; {} streams are planned", wanted.jobs.len()),
+        },
         Verdict::Stalled,
     );
     Pass {
@@ -123,14 +130,23 @@ fn synced(sync: &ChainSync, progress: &ChainSyncProgress) -> Extra {
     let all = progress.streams.len() == sync.spec.streams.len() && !progress.streams.is_empty();
     let behind: Vec<_> = progress.streams.iter().filter(|s| !close(s)).map(|s| s.name.as_str()).collect();
     if !all || !behind.is_empty() {
-        let text = if behind.is_empty() { "not planned yet".into() } else { format!("behind: {}", behind.join(", ")) };
+        let text = if behind.is_empty() {
+            "not planned yet".into()
+        } else {
+            format!("behind: {}", behind.join(", "))
+        };
         return Extra::new(SYNCED, Tri::False, CATCHING_UP, text);
     }
     match &sync.spec.mode {
-        Mode::FixedTarget(t) => {
-            Extra::new(SYNCED, Tri::True, TARGET_REACHED, format!("blocks {} to {} are committed", t.from, t.to))
+        Mode::FixedTarget(t) => Extra::new(
+            SYNCED,
+            Tri::True,
+            TARGET_REACHED,
+            format!("blocks {} to {} are committed", t.from, t.to),
+        ),
+        Mode::FollowHead(_) => {
+            Extra::new(SYNCED, Tri::True, FOLLOWING, "every stream is close to its target")
         }
-        Mode::FollowHead(_) => Extra::new(SYNCED, Tri::True, FOLLOWING, "every stream is close to its target"),
     }
 }
 

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use dagwright_crds::{
     ChainSync, WorkerPool,
-    conditions::{CHAIN_MISMATCH, DEPENDENCY_MISSING, INVALID_SPEC, PROFILE_UNKNOWN, SCHEMA_MISMATCH, SEMANTICS_UNKNOWN},
+    conditions::{
+        CHAIN_MISMATCH, DEPENDENCY_MISSING, INVALID_SPEC, PROFILE_UNKNOWN, SCHEMA_MISMATCH, SEMANTICS_UNKNOWN,
+    },
     dataset::TableSchema,
 };
 use dagwright_evm::{EVM_INGEST_SEMANTICS, Profile, profile};
@@ -32,15 +34,19 @@ pub(super) fn validate(sync: &ChainSync, seen: &Observed) -> Result<Wanted, Stal
         let pool = seen.rpc_pools.get(name).ok_or_else(|| missing(sync, &path, "RpcPool", name))?;
         if pool.spec.chain.id != sync.spec.chain.id {
             let (serves, wants) = (pool.spec.chain.id, sync.spec.chain.id);
-            let message = format!("{path}: RpcPool {name} serves chain {serves}, the ChainSync reads chain {wants}");
+            let message =
+                format!("{path}: RpcPool {name} serves chain {serves}, the ChainSync reads chain {wants}");
             return Err(Stall::new(CHAIN_MISMATCH, message));
         }
         for (o, output) in stream.outputs.iter().enumerate() {
-            let (path, name) = (format!("spec.streams[{n}].outputs[{o}].datasetRef"), &output.dataset_ref.name);
+            let (path, name) =
+                (format!("spec.streams[{n}].outputs[{o}].datasetRef"), &output.dataset_ref.name);
             let dataset = seen.datasets.get(name).ok_or_else(|| missing(sync, &path, "Dataset", name))?;
             if dataset.spec.schema != TableSchema::Evm(output.kind) {
                 let kind = output.kind.as_str();
-                let message = format!("{path}: Dataset {name} must have schema: {{evm: {kind}}} to hold the output {kind}");
+                let message = format!(
+                    "{path}: Dataset {name} must have schema: {{evm: {kind}}} to hold the output {kind}"
+                );
                 return Err(Stall::new(SCHEMA_MISMATCH, message));
             }
         }
@@ -60,7 +66,10 @@ fn known_profile(sync: &ChainSync) -> Result<&'static Profile, Stall> {
     let name = &sync.spec.chain.profile;
     profile(name).ok_or_else(|| {
         let names: Vec<_> = profile::profile_names().collect();
-        let message = format!("spec.chain.profile: {name:?} is none of {}; generic verifies what it can", names.join(", "));
+        let message = format!(
+            "spec.chain.profile: {name:?} is none of {}; generic verifies what it can",
+            names.join(", ")
+        );
         Stall::new(PROFILE_UNKNOWN, message)
     })
 }
@@ -71,7 +80,10 @@ fn genesis(sync: &ChainSync) -> Result<String, Stall> {
     match (&chain.genesis_hash, known) {
         (Some(given), Some(known)) if *given != known => Err(Stall::new(
             INVALID_SPEC,
-            format!("spec.chain.genesisHash: block 0 of chain {} is {known}, not {given}; leave the field out", chain.id),
+            format!(
+                "spec.chain.genesisHash: block 0 of chain {} is {known}, not {given}; leave the field out",
+                chain.id
+            ),
         )),
         (Some(given), _) => Ok(given.clone()),
         (None, Some(known)) => Ok(known),
@@ -89,6 +101,8 @@ fn semantics(sync: &ChainSync) -> Result<u32, Stall> {
     }
     Err(Stall::new(
         SEMANTICS_UNKNOWN,
-        format!("spec.semantics: this version computes evm_ingest with semantics {oldest} to {EVM_INGEST_SEMANTICS}, not {semantics}"),
+        format!(
+            "spec.semantics: this version computes evm_ingest with semantics {oldest} to {EVM_INGEST_SEMANTICS}, not {semantics}"
+        ),
     ))
 }

@@ -11,8 +11,11 @@ use crate::engine::Stall;
 
 /// Checks the wiring.
 pub(super) fn wiring(spec: &DagSpec) -> Result<(), Stall> {
-    let outputs: BTreeMap<&str, BTreeSet<&str>> =
-        spec.jobs.iter().map(|j| (j.name.as_str(), j.outputs.iter().map(|o| o.name.as_str()).collect())).collect();
+    let outputs: BTreeMap<&str, BTreeSet<&str>> = spec
+        .jobs
+        .iter()
+        .map(|j| (j.name.as_str(), j.outputs.iter().map(|o| o.name.as_str()).collect()))
+        .collect();
     for (n, job) in spec.jobs.iter().enumerate() {
         for (i, input) in job.inputs.iter().enumerate() {
             let Source::Job(from) = &input.from else { continue };
@@ -21,7 +24,10 @@ pub(super) fn wiring(spec: &DagSpec) -> Result<(), Stall> {
                 return Err(invalid(format!("{path}.name: the Dag has no job {:?}", from.name)));
             };
             if !ports.contains(from.output.as_str()) {
-                return Err(invalid(format!("{path}.output: job {:?} has no output {:?}", from.name, from.output)));
+                return Err(invalid(format!(
+                    "{path}.output: job {:?} has no output {:?}",
+                    from.name, from.output
+                )));
             }
         }
         let pool = spec.defaults.as_ref().and_then(|d| d.worker_pool_ref.as_ref());
@@ -104,8 +110,10 @@ mod tests {
     use super::*;
 
     fn job(name: &str, reads: &[&str]) -> Value {
-        let inputs: Vec<_> =
-            reads.iter().map(|r| json!({ "name": format!("i{r}"), "from": { "job": { "name": r, "output": "out" } } })).collect();
+        let inputs: Vec<_> = reads
+            .iter()
+            .map(|r| json!({ "name": format!("i{r}"), "from": { "job": { "name": r, "output": "out" } } }))
+            .collect();
         json!({ "name": name, "operator": "sql_transform", "inputs": inputs, "outputs": [{ "name": "out" }] })
     }
 
@@ -116,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_diamond_is_fine_and_cycles_are_named() {
-        assert_eq!(check(&[job("a", &[]), job("b", &["a"]), job("c", &["a"]), job("d", &["b", "c"])]), Ok(()));
+        assert_eq!(
+            check(&[job("a", &[]), job("b", &["a"]), job("c", &["a"]), job("d", &["b", "c"])]),
+            Ok(())
+        );
         let error = check(&[job("a", &["c"]), job("b", &["a"]), job("c", &["b"])]).unwrap_err();
         assert_eq!(error, "spec.jobs: jobs wait for each other: a <- c <- b <- a");
         assert_eq!(check(&[job("a", &["a"])]).unwrap_err(), "spec.jobs: jobs wait for each other: a <- a");

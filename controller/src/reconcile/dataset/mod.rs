@@ -7,11 +7,7 @@ mod validate;
 
 use std::time::Duration;
 
-use dagwright_crds::{
-    Dataset, DatasetStatus,
-    common::DeletionPolicy,
-    conditions::IN_USE,
-};
+use dagwright_crds::{Dataset, DatasetStatus, common::DeletionPolicy, conditions::IN_USE};
 use dagwright_state::desired::datasets;
 
 use super::place;
@@ -31,7 +27,10 @@ impl Kind for Datasets {
     const KIND: &'static str = "Dataset";
     const FINALIZER: bool = true;
 
-    /// 1. Check what the schema cannot. 2. Write the row. 3. Read what it points at. 4. Say so.
+    /// 1. Check what the schema cannot.
+    /// 2. Write the row.
+    /// 3. Read what it points at.
+    /// 4. Say so.
     async fn reconcile(ctx: &Context, dataset: &Dataset) -> Result<Pass<DatasetStatus>, PassError> {
         if let Err(stall) = validate::storage(&dataset.spec) {
             return Ok(Pass::of(Verdict::Stalled(stall)));
@@ -71,9 +70,10 @@ impl Kind for Datasets {
         let all = ctx.stores.datasets.state();
         let in_namespace = all.iter().filter_map(|d| d.0.as_ref().ok()).filter(|d| {
             let deleting = d.metadata.deletion_timestamp.is_some();
-            let theirs = d.status.as_ref().and_then(|s| s.producer.as_ref()).is_some_and(|p| p.name == change.name);
+            let theirs =
+                d.status.as_ref().and_then(|s| s.producer.as_ref()).is_some_and(|p| p.name == change.name);
             d.metadata.namespace.as_deref() == Some(&change.namespace) && (deleting || theirs)
         });
-        in_namespace.map(|d| place(d)).collect()
+        in_namespace.map(place).collect()
     }
 }

@@ -35,7 +35,9 @@ pub(super) fn pass(dataset: &Dataset, seen: &Observed) -> Pass<DatasetStatus> {
         ..DatasetStatus::default()
     };
     let serving = match p.served_version {
-        Some(version) => Extra::new(SERVING, Tri::True, VERSION_SERVED, format!("{sql} serves version {version}")),
+        Some(version) => {
+            Extra::new(SERVING, Tri::True, VERSION_SERVED, format!("{sql} serves version {version}"))
+        }
         None => Extra::new(SERVING, Tri::False, NOTHING_SERVED, format!("{sql} serves nothing yet")),
     };
     Pass {
@@ -50,7 +52,9 @@ pub(super) fn pass(dataset: &Dataset, seen: &Observed) -> Pass<DatasetStatus> {
 fn verdict(name: &str, seen: &Observed) -> Verdict {
     let p = &seen.progress;
     if p.missing > 0 {
-        let range = p.first_missing.map_or(String::new(), |r| format!(", the first with blocks {} to {}", r.start(), r.end()));
+        let range = p
+            .first_missing
+            .map_or(String::new(), |r| format!(", the first with blocks {} to {}", r.start(), r.end()));
         return Verdict::Stalled(Stall::new(
             OBJECT_MISSING,
             format!(

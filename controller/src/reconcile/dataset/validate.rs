@@ -12,9 +12,13 @@ pub(super) fn storage(spec: &DatasetSpec) -> Result<(), Stall> {
         (Storage::Postgres(_) | Storage::HotCold(_), _, _) => {
             stall("spec.storage: this version keeps data on S3 only; write storage: {s3: {}}")
         }
-        (Storage::S3(_), TableSchema::Evm(_), Some(Partitioning::Time(_) | Partitioning::Hash(_) | Partitioning::Single(_))) => {
-            stall("spec.partitioning: the outputs of evm_ingest are cut by block range; write partitioning: {blockRange: {}} or leave it out")
-        }
+        (
+            Storage::S3(_),
+            TableSchema::Evm(_),
+            Some(Partitioning::Time(_) | Partitioning::Hash(_) | Partitioning::Single(_)),
+        ) => stall(
+            "spec.partitioning: the outputs of evm_ingest are cut by block range; write partitioning: {blockRange: {}} or leave it out",
+        ),
         (Storage::S3(_), _, _) => Ok(()),
     }
 }

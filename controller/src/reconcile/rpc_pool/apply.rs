@@ -12,7 +12,12 @@ use crate::{context::Context, error::PassError, reconcile::place};
 
 /// Copies first, then the config that names their versions: the gateway never reads a name that has no value. Copies of
 /// providers that are gone are removed last, when no config names them.
-pub(super) async fn apply(ctx: &Context, pool: &RpcPool, wanted: &Wanted, plan: Vec<Action>) -> Result<(), PassError> {
+pub(super) async fn apply(
+    ctx: &Context,
+    pool: &RpcPool,
+    wanted: &Wanted,
+    plan: Vec<Action>,
+) -> Result<(), PassError> {
     let mut gone = vec![];
     for action in plan {
         match action {
@@ -23,7 +28,12 @@ pub(super) async fn apply(ctx: &Context, pool: &RpcPool, wanted: &Wanted, plan: 
             }
             Action::Update(copy) => {
                 let tags = tags(ctx, pool, &copy);
-                ctx.effect(&copy.name, "put secret value", ctx.aws.secrets.put(&copy.name, &copy.url.0, &tags)).await?;
+                ctx.effect(
+                    &copy.name,
+                    "put secret value",
+                    ctx.aws.secrets.put(&copy.name, &copy.url.0, &tags),
+                )
+                .await?;
             }
             Action::Remove(copy) => gone.push(copy),
         }
@@ -71,8 +81,10 @@ async fn config(ctx: &Context, pool: &RpcPool, wanted: &Wanted) -> Result<RpcPoo
         let url = match (&provider.url, wanted.copies.get(&provider.name)) {
             (UrlSource::Value(url), _) => ProviderUrl::Value(url.clone()),
             (UrlSource::SecretKeyRef(_), Some(copy)) => {
-                let state = ctx.ask("describe secret", &copy.name, ctx.aws.secrets.describe(&copy.name)).await?;
-                let unsettled = || PassError::Unsettled { object: copy.name.clone(), step: "secret version".into() };
+                let state =
+                    ctx.ask("describe secret", &copy.name, ctx.aws.secrets.describe(&copy.name)).await?;
+                let unsettled =
+                    || PassError::Unsettled { object: copy.name.clone(), step: "secret version".into() };
                 let state = state.ok_or_else(unsettled)?;
                 ProviderUrl::Secret { arn: state.arn, version: state.version.ok_or_else(unsettled)? }
             }

@@ -21,7 +21,9 @@ pub(super) fn decide(wanted: &Wanted, seen: &Observed) -> Vec<Action> {
     for (provider, copy) in &wanted.copies {
         match seen.copies.get(provider) {
             None => actions.push(Action::Create(copy.clone())),
-            Some(state) if state.tags.get(SOURCE_TAG) != Some(&copy.version) => actions.push(Action::Update(copy.clone())),
+            Some(state) if state.tags.get(SOURCE_TAG) != Some(&copy.version) => {
+                actions.push(Action::Update(copy.clone()));
+            }
             Some(_) => {}
         }
     }

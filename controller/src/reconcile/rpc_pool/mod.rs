@@ -31,13 +31,18 @@ impl Kind for RpcPools {
     const KIND: &'static str = "RpcPool";
     const FINALIZER: bool = true;
 
-    /// 1. Read Secrets, their copies and what the gateway reported. 2. Check. 3. Decide which copies to write or remove.
-    /// 4. Do it, then write the config that names them. 5. Say how the providers are.
+    /// 1. Read Secrets, their copies and what the gateway reported.
+    /// 2. Check.
+    /// 3. Decide which copies to write or remove.
+    /// 4. Do it, then write the config that names them.
+    /// 5. Say how the providers are.
     async fn reconcile(ctx: &Context, pool: &RpcPool) -> Result<Pass<RpcPoolStatus>, PassError> {
         let seen = observe::observe(ctx, pool).await?;
         let wanted = match validate::validate(ctx, pool, &seen) {
             Ok(wanted) => wanted,
-            Err(stall) => return Ok(Pass { status: status::of(pool, &seen), ..Pass::of(Verdict::Stalled(stall)) }),
+            Err(stall) => {
+                return Ok(Pass { status: status::of(pool, &seen), ..Pass::of(Verdict::Stalled(stall)) });
+            }
         };
         let plan = decide::decide(&wanted, &seen);
         apply::apply(ctx, pool, &wanted, plan).await?;
@@ -67,10 +72,17 @@ impl Kind for RpcPools {
             return vec![];
         }
         let names = |p: &RpcPool| {
-            p.spec.providers.iter().any(|p| matches!(&p.url, UrlSource::SecretKeyRef(s) if s.name == change.name))
+            p.spec
+                .providers
+                .iter()
+                .any(|p| matches!(&p.url, UrlSource::SecretKeyRef(s) if s.name == change.name))
         };
         let all = ctx.stores.rpc_pools.state();
         let readable = all.iter().filter_map(|p| p.0.as_ref().ok());
-        readable.map(|p| (place(p), p)).filter(|((ns, _), p)| *ns == change.namespace && names(p)).map(|(k, _)| k).collect()
+        readable
+            .map(|p| (place(p), p))
+            .filter(|((ns, _), p)| *ns == change.namespace && names(p))
+            .map(|(k, _)| k)
+            .collect()
     }
 }

@@ -4,8 +4,8 @@ use std::{
 };
 
 use dagwright_aws::secrets::SecretState;
-use dagwright_core::ids::RpcPoolId;
 use dagwright_contracts::gateway::{ProviderUrl, RpcPoolConfig};
+use dagwright_core::ids::RpcPoolId;
 use dagwright_crds::{RPC_KEY_LABEL, RpcPool, common::SecretKeyRef, rpc_pool::UrlSource};
 use dagwright_state::desired::rpc_pools::{self, Health};
 use k8s_openapi::api::core::v1::Secret;
@@ -89,7 +89,10 @@ async fn source(ctx: &Context, namespace: &str, reference: &SecretKeyRef) -> Res
         return Ok(Source::NotLabelled);
     }
     let value = secret.data.as_ref().and_then(|d| d.get(&reference.key));
-    let Some(url) = value.and_then(|v| String::from_utf8(v.0.clone()).ok()) else { return Ok(Source::KeyMissing) };
-    let version = format!("{}/{}", secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
+    let Some(url) = value.and_then(|v| String::from_utf8(v.0.clone()).ok()) else {
+        return Ok(Source::KeyMissing);
+    };
+    let version =
+        format!("{}/{}", secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
     Ok(Source::Found { url: Url(url.trim().to_owned()), version })
 }

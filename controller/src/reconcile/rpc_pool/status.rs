@@ -61,7 +61,12 @@ pub(super) fn pass(pool: &RpcPool, seen: &Observed) -> Pass<RpcPoolStatus> {
     } else if healthy > 0 {
         Extra::new(HEALTHY, Tri::True, PROVIDERS_DEGRADED, format!("not healthy: {}", bad("Healthy")))
     } else {
-        Extra::new(HEALTHY, Tri::False, NO_HEALTHY_PROVIDER, format!("no provider answers: {}", bad("Healthy")))
+        Extra::new(
+            HEALTHY,
+            Tri::False,
+            NO_HEALTHY_PROVIDER,
+            format!("no provider answers: {}", bad("Healthy")),
+        )
     };
     let message = format!("RpcPool {name} is known to the gateway");
     Pass { status, extra: vec![extra], ..Pass::of(Verdict::Ready { message }) }

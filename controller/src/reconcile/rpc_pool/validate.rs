@@ -38,26 +38,39 @@ pub(super) fn validate(ctx: &Context, pool: &RpcPool, seen: &Observed) -> Result
         let (secret, key) = (&reference.name, &reference.key);
         let (url, version) = match seen.sources.get(&provider.name) {
             None | Some(Source::Missing) => {
-                return Err(Stall::new(SECRET_MISSING, format!("{path}: there is no Secret {secret}; create it")));
+                return Err(Stall::new(
+                    SECRET_MISSING,
+                    format!("{path}: there is no Secret {secret}; create it"),
+                ));
             }
             Some(Source::NotLabelled) => {
                 let fix = format!("kubectl label -n {namespace} secret {secret} {RPC_KEY_LABEL}=true");
-                let message = format!("{path}: Secret {secret} lacks the label {RPC_KEY_LABEL}, so it is not read; to allow it: {fix}");
+                let message = format!(
+                    "{path}: Secret {secret} lacks the label {RPC_KEY_LABEL}, so it is not read; to allow it: {fix}"
+                );
                 return Err(Stall::new(SECRET_NOT_LABELLED, message));
             }
             Some(Source::KeyMissing) => {
-                return Err(Stall::new(SECRET_MISSING, format!("{path}: Secret {secret} has no text under the key {key}")));
+                return Err(Stall::new(
+                    SECRET_MISSING,
+                    format!("{path}: Secret {secret} has no text under the key {key}"),
+                ));
             }
             Some(Source::Found { url, version }) => (url, version),
         };
         if !is_url(&url.0) {
-            return Err(Stall::new(INVALID_SPEC, format!("{path}: key {key} of Secret {secret} holds no http or https URL")));
+            return Err(Stall::new(
+                INVALID_SPEC,
+                format!("{path}: key {key} of Secret {secret} holds no http or https URL"),
+            ));
         }
         let copy = copy_name(ctx, pool, &provider.name);
         if let Some(state) = seen.copies.get(&provider.name)
             && state.tags.get(OWNER_TAG) != Some(&owner)
         {
-            let message = format!("secret {copy} of Secrets Manager belongs to another owner; remove it, or rename the provider");
+            let message = format!(
+                "secret {copy} of Secrets Manager belongs to another owner; remove it, or rename the provider"
+            );
             return Err(Stall::new(NOT_OWNED, message));
         }
         copies.insert(provider.name.clone(), Copy { name: copy, url: url.clone(), version: version.clone() });

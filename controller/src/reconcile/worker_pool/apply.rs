@@ -114,19 +114,23 @@ pub(super) async fn tear_down(ctx: &Context, pool: &WorkerPool) -> Result<Gone, 
     let resource = aws_name(&ctx.cluster, &namespace, &name);
     let ours = |tags: &BTreeMap<String, String>| tags.get(OWNER_TAG) == Some(&owner);
     if ctx.ask("describe cluster", cluster, aws.services.cluster_exists(cluster)).await? {
-        let service = ctx.ask("describe service", &resource, aws.services.describe(cluster, &resource)).await?;
+        let service =
+            ctx.ask("describe service", &resource, aws.services.describe(cluster, &resource)).await?;
         if let Some(service) = service.filter(|s| ours(&s.tags)) {
             if service.life == dagwright_aws::services::Life::Active {
                 ctx.effect(&resource, "delete service", aws.services.delete(cluster, &resource)).await?;
             }
-            let after = ctx.ask("describe service", &resource, aws.services.describe(cluster, &resource)).await?;
+            let after =
+                ctx.ask("describe service", &resource, aws.services.describe(cluster, &resource)).await?;
             if after.is_some_and(|s| s.running > 0) {
                 return Ok(Gone::NotYet);
             }
         }
     }
-    if ctx.ask("describe task definition", &resource, aws.task_definitions.latest(&resource)).await?.is_some() {
-        ctx.effect(&resource, "deregister task definitions", aws.task_definitions.deregister_all(&resource)).await?;
+    if ctx.ask("describe task definition", &resource, aws.task_definitions.latest(&resource)).await?.is_some()
+    {
+        ctx.effect(&resource, "deregister task definitions", aws.task_definitions.deregister_all(&resource))
+            .await?;
     }
     for queue in [resource.clone(), format!("{resource}-dlq")] {
         let state = ctx.ask("describe queue", &queue, aws.queues.describe(&queue)).await?;

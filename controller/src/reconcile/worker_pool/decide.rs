@@ -22,10 +22,18 @@ const DEAD_LETTER_RETENTION: &str = "1209600";
 /// One thing to do, with everything that it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    CreateQueue { name: String, attributes: BTreeMap<String, String> },
-    SetQueueAttributes { url: String, attributes: BTreeMap<String, String> },
+    CreateQueue {
+        name: String,
+        attributes: BTreeMap<String, String>,
+    },
+    SetQueueAttributes {
+        url: String,
+        attributes: BTreeMap<String, String>,
+    },
     /// A new token; `exists` tells whether the secret is there.
-    RotateToken { exists: bool },
+    RotateToken {
+        exists: bool,
+    },
     Register(Box<TaskDefinition>),
     CreateService(Box<Service>),
     UpdateService(Box<Service>),
@@ -61,12 +69,19 @@ pub(super) fn decide(wanted: &Wanted, seen: &Observed) -> Plan {
     let mut plan = Plan::default();
     queue(&mut plan, wanted.dead_letter_name(), seen.dead_letters.as_ref(), dead_letter_attributes());
     if let Some(dead_letters) = &seen.dead_letters {
-        queue(&mut plan, wanted.aws_name.clone(), seen.queue.as_ref(), queue_attributes(wanted, &dead_letters.arn));
+        queue(
+            &mut plan,
+            wanted.aws_name.clone(),
+            seen.queue.as_ref(),
+            queue_attributes(wanted, &dead_letters.arn),
+        );
     }
     if !seen.token_known {
         plan.actions.push(Action::RotateToken { exists: seen.secret.is_some() });
     }
-    let (Some(queue), Some(secret), true) = (&seen.queue, &seen.secret, seen.token_known) else { return plan };
+    let (Some(queue), Some(secret), true) = (&seen.queue, &seen.secret, seen.token_known) else {
+        return plan;
+    };
     let definition = task_definition(wanted, queue, secret);
     let current = seen.task_definition.as_ref();
     match current.filter(|d| d.labels.get(CONTENT_LABEL) == definition.labels.get(CONTENT_LABEL)) {
@@ -154,7 +169,9 @@ fn service(plan: &mut Plan, wanted: &Wanted, seen: Option<&ServiceState>, task_d
     };
     match seen {
         None => plan.actions.push(Action::CreateService(Box::new(service))),
-        Some(s) if s.life == Life::Draining => plan.waiting = Some("the old service's last workers stop".into()),
+        Some(s) if s.life == Life::Draining => {
+            plan.waiting = Some("the old service's last workers stop".into());
+        }
         Some(s) if differs(s, &service) => plan.actions.push(Action::UpdateService(Box::new(service))),
         Some(_) => {}
     }

@@ -34,8 +34,11 @@ impl Kind for WorkerPools {
     const KIND: &'static str = "WorkerPool";
     const FINALIZER: bool = true;
 
-    /// 1. Fill in the defaults. 2. Write the pool's row. 3. Observe, decide, apply, until nothing differs. 4. Note where
-    /// things are. 5. Say how the pool is.
+    /// 1. Fill in the defaults.
+    /// 2. Write the pool's row.
+    /// 3. Observe, decide, apply, until nothing differs.
+    /// 4. Note where things are.
+    /// 5. Say how the pool is.
     async fn reconcile(ctx: &Context, pool: &WorkerPool) -> Result<Pass<WorkerPoolStatus>, PassError> {
         let wanted = match validate::validate(ctx, pool) {
             Ok(wanted) => wanted,
@@ -63,7 +66,9 @@ impl Kind for WorkerPools {
     /// The service goes first, so that no worker starts any more; then task definition, queues, token; the row last.
     async fn cleanup(ctx: &Context, pool: &WorkerPool) -> Result<Cleanup, PassError> {
         let id = observe::pool_id(ctx, pool);
-        if pool.spec.deletion_policy() == DeletionPolicy::Delete && apply::tear_down(ctx, pool).await? == apply::Gone::NotYet {
+        if pool.spec.deletion_policy() == DeletionPolicy::Delete
+            && apply::tear_down(ctx, pool).await? == apply::Gone::NotYet
+        {
             return Ok(Cleanup::Waiting {
                 reason: c::PROGRESSING,
                 message: "the service's last workers stop".into(),
@@ -77,7 +82,11 @@ impl Kind for WorkerPools {
     }
 }
 
-async fn stalled(ctx: &Context, pool: &WorkerPool, stall: crate::engine::Stall) -> Result<Pass<WorkerPoolStatus>, PassError> {
+async fn stalled(
+    ctx: &Context,
+    pool: &WorkerPool,
+    stall: crate::engine::Stall,
+) -> Result<Pass<WorkerPoolStatus>, PassError> {
     let (namespace, name) = place(pool);
     tracing::debug!(namespace, name, stall.message, "worker pool is stalled");
     let status = status::kept(pool, &observe::progress_of(ctx, observe::pool_id(ctx, pool)).await?);

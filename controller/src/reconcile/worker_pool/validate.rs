@@ -4,7 +4,7 @@ use dagwright_aws::services::{Capacity, Network};
 use dagwright_core::{ids::PoolId, names::aws_name};
 use dagwright_crds::{
     WorkerPool,
-    conditions::{INVALID_SPEC, NOT_OWNED, NO_CLUSTER, NO_NETWORK, NO_ROLES},
+    conditions::{INVALID_SPEC, NO_CLUSTER, NO_NETWORK, NO_ROLES, NOT_OWNED},
     worker_pool::RunMode,
 };
 use serde_json::{Value, json};
@@ -168,7 +168,10 @@ pub(super) fn owned(wanted: &Wanted, seen: &Observed) -> Result<(), Stall> {
     if !seen.cluster_exists {
         return Err(Stall::new(
             NO_CLUSTER,
-            format!("there is no active ECS cluster {}; create it, or correct the controller's --ecs-cluster", wanted.cluster),
+            format!(
+                "there is no active ECS cluster {}; create it, or correct the controller's --ecs-cluster",
+                wanted.cluster
+            ),
         ));
     }
     let tagged = [
@@ -183,7 +186,9 @@ pub(super) fn owned(wanted: &Wanted, seen: &Observed) -> Result<(), Stall> {
             let other = tags.get(OWNER_TAG).map_or("nobody that it names", String::as_str);
             return Err(Stall::new(
                 NOT_OWNED,
-                format!("{kind} {name} is there already and belongs to {other}; remove it, or rename the WorkerPool"),
+                format!(
+                    "{kind} {name} is there already and belongs to {other}; remove it, or rename the WorkerPool"
+                ),
             ));
         }
     }

@@ -44,8 +44,17 @@ fn apply(seen: &mut Observed, actions: Vec<Action>) {
     for action in actions {
         match action {
             Action::CreateQueue { name, attributes } => {
-                let state = QueueState { url: format!("url/{name}"), arn: format!("arn:{name}"), attributes, tags: BTreeMap::new() };
-                if name.ends_with("-dlq") { seen.dead_letters = Some(state) } else { seen.queue = Some(state) }
+                let state = QueueState {
+                    url: format!("url/{name}"),
+                    arn: format!("arn:{name}"),
+                    attributes,
+                    tags: BTreeMap::new(),
+                };
+                if name.ends_with("-dlq") {
+                    seen.dead_letters = Some(state)
+                } else {
+                    seen.queue = Some(state)
+                }
             }
             Action::SetQueueAttributes { attributes, .. } => {
                 seen.queue.as_mut().unwrap().attributes.extend(attributes);
@@ -57,7 +66,8 @@ fn apply(seen: &mut Observed, actions: Vec<Action>) {
             }
             Action::Register(d) => {
                 let revision = seen.task_definition.as_ref().map_or(1, |d| d.arn.len());
-                seen.task_definition = Some(TaskDefinitionState { arn: "r".repeat(revision + 1), labels: d.labels });
+                seen.task_definition =
+                    Some(TaskDefinitionState { arn: "r".repeat(revision + 1), labels: d.labels });
             }
             Action::CreateService(s) | Action::UpdateService(s) => {
                 seen.service = Some(ServiceState {

@@ -1,0 +1,9 @@
+//! The dispatcher on a real Postgres: its API over HTTP, its loops against AWS over the wire, two replicas side by side.
+//! A database per test.
+#![expect(clippy::unwrap_used, reason = "a test panics with what went wrong")]
+
+mod auth;
+mod follow;
+mod life;
+mod support;
+mod waiting;
