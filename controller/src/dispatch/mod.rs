@@ -14,5 +14,5 @@ mod wake;
 pub use api::router;
 pub use config::Args;
 pub use context::Dispatcher;
-pub use serve::run;
+pub use serve::{background, run};
 pub use wake::Wakes;

@@ -26,10 +26,8 @@ pub async fn run(args: Args, telemetry: Telemetry, stop: CancellationToken) -> a
     tracing::info!(address = %listener.local_addr()?, "task API listens");
 
     let dispatcher = Dispatcher::new(args, db.clone(), dagwright_aws::config().await, stop.clone());
-    let mut tasks = JoinSet::new();
+    let mut tasks = background(&dispatcher);
     tasks.spawn(watch_database(dispatcher.clone(), health.check("state database")));
-    tasks.spawn(dispatcher.wakes.clone().listen(db.clone(), stop.clone()));
-    loops::spawn_all(&dispatcher, &mut tasks);
     axum::serve(listener, router(dispatcher)).with_graceful_shutdown(stop.clone().cancelled_owned()).await?;
     stop.cancel();
     if tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
@@ -37,6 +35,15 @@ pub async fn run(args: Args, telemetry: Telemetry, stop: CancellationToken) -> a
     }
     db.close().await;
     Ok(())
+}
+
+/// Starts everything that a dispatcher does by itself; it ends when the dispatcher's `stop` is cancelled.
+#[must_use]
+pub fn background(dispatcher: &Dispatcher) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(dispatcher.wakes.clone().listen(dispatcher.db.clone(), dispatcher.stop.clone()));
+    loops::spawn_all(dispatcher, &mut tasks);
+    tasks
 }
 
 async fn watch_database(dispatcher: Dispatcher, check: Check) {

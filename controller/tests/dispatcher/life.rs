@@ -1,7 +1,9 @@
 //! A stream from its first plan to served data, over AWS on the wire with IAM enforced, by two replicas.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use aws_config::SdkConfig;
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_s3::types::ObjectIdentifier;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use dagwright_aws::{
     queue_receive::QueueReceiver,
     queue_send::QueueSender,
 };
-use dagwright_cli::awslocal::{BootstrapConfig, REGION, bootstrap};
+use dagwright_cli::awslocal::{BootstrapConfig, CredentialsEndpoint, REGION, bootstrap};
 use dagwright_contracts::{
     message::TaskMessage,
     tasks::{CredentialsResponse, Offer, TaskLease, Verdict},
@@ -20,7 +22,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 
-use crate::support::{BUCKET, Replica, Setup, TOKEN, add_job, count, fence, install, pool, wait_for_count};
+use crate::support::{
+    BUCKET, Replica, Setup, TOKEN, add_job, client, count, fence, install, pool, wait_for_count,
+};
 
 struct World {
     aws: AwsEndpoint,
@@ -47,13 +51,27 @@ async fn world(db: &PgPool) -> World {
     let (queue, dead_letters) = (create("dw-test").await, create("dw-test-dlq").await);
     let sql = "UPDATE pools SET queue_url = $1, dead_letter_queue_url = $2 WHERE pool_id = $3";
     sqlx::query(sql).bind(&queue).bind(&dead_letters).bind(pool().0).execute(db).await.unwrap();
-    let setup = Setup { aws: aws.root(), data_role_arn: made.role_arns["data"].clone(), ..Setup::default() };
+    let role = as_role(&aws, &made.role_arns["dispatcher"]).await;
+    let setup = Setup { aws: role, data_role_arn: made.role_arns["data"].clone(), ..Setup::default() };
     World { aws, setup, queue, dead_letters }
+}
+
+/// The rights of a role, as the local stack hands them to our processes.
+async fn as_role(aws: &AwsEndpoint, arn: &str) -> SdkConfig {
+    let endpoint = CredentialsEndpoint::start(([127, 0, 0, 1], 0).into(), aws.url.clone()).await.unwrap();
+    let env: BTreeMap<String, String> = endpoint.env_for(arn).into_iter().collect();
+    let call = client().get(&env["AWS_CONTAINER_CREDENTIALS_FULL_URI"]);
+    let call = call.header("authorization", &env["AWS_CONTAINER_AUTHORIZATION_TOKEN"]);
+    let keys: Value = call.send().await.unwrap().error_for_status().unwrap().json().await.unwrap();
+    let text = |field: &str| keys[field].as_str().unwrap().to_owned();
+    let keys =
+        Credentials::new(text("AccessKeyId"), text("SecretAccessKey"), Some(text("Token")), None, "a role");
+    aws.root().to_builder().credentials_provider(SharedCredentialsProvider::new(keys)).build()
 }
 
 /// The next task, as a worker gets it: by a message.
 async fn claim_by_message(world: &World, replica: &Replica) -> TaskLease {
-    let queue = QueueReceiver::new(&world.setup.aws, &world.queue);
+    let queue = QueueReceiver::new(&world.aws.root(), &world.queue);
     loop {
         for message in queue.receive(1, Duration::from_secs(20)).await.unwrap() {
             let body: TaskMessage = serde_json::from_str(&message.body).unwrap();
@@ -183,7 +201,7 @@ async fn dead_letters_end_their_attempt_or_stay_and_are_counted(db: PgPool) {
     add_job(&db).await;
     let lease = replica.claim_one().await;
     let dead = json!({"v": 1, "taskId": lease.fence.task_id, "attempt": 1}).to_string();
-    let sender = QueueSender::new(&world.setup.aws);
+    let sender = QueueSender::new(&world.aws.root());
     sender.send(&world.dead_letters, &[dead, "poison".into()]).await.unwrap();
     wait_for_count(&db, "SELECT count(*) FROM attempts WHERE state = 'Expired' AND reason = 'DeadLetter'", 1)
         .await;
