@@ -8,7 +8,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{ChainSyncStatus, DagStatus, DatasetStatus, RpcPoolStatus, WorkerPoolStatus};
 
 /// The head of every status, and which of its fields move by themselves.
-pub trait ObjectStatus: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait ObjectStatus:
+    Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// The generation that it speaks of.
     fn observed_generation(&self) -> Option<i64>;
     /// Its conditions.
@@ -55,7 +57,13 @@ macro_rules! object_status {
     };
 }
 
-object_status!(DagStatus, |status| { status.progress = None; }, |_status| vec![]);
+object_status!(
+    DagStatus,
+    |status| {
+        status.progress = None;
+    },
+    |_status| vec![]
+);
 
 object_status!(
     DatasetStatus,
@@ -66,7 +74,12 @@ object_status!(
         status.range = None;
         status.last_commit_at = None;
     },
-    |s| vec![s.partitions.unwrap_or(0), s.rows.unwrap_or(0), s.bytes.unwrap_or(0), s.range.map_or(0, |r| r.end - r.start)]
+    |s| vec![
+        s.partitions.unwrap_or(0),
+        s.rows.unwrap_or(0),
+        s.bytes.unwrap_or(0),
+        s.range.map_or(0, |r| r.end - r.start)
+    ]
 );
 
 object_status!(
@@ -112,5 +125,5 @@ object_status!(
             provider.error_rate_percent = 0;
         }
     },
-    |s| s.providers.iter().map(|p| p.error_rate_percent).collect()
+    |s| s.providers.iter().map(|p| p.error_rate_percent).chain([s.head.unwrap_or(0)]).collect()
 );

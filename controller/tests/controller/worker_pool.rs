@@ -145,3 +145,23 @@ async fn a_pool_that_rests_is_not_written() {
     world.passes("WorkerPool", before, 1.0).await;
     assert_eq!(world.get("WorkerPool", "ingest").await.unwrap()["metadata"]["resourceVersion"], version);
 }
+
+#[tokio::test]
+async fn an_endpoint_that_forgot_everything_gets_its_resources_back() {
+    let world = World::start().await;
+    let aws = aws(&world);
+    world.apply(&worker_pool("ingest")).await;
+    let before = world.ready("WorkerPool", "ingest").await;
+    let ecs = aws_sdk_ecs::Client::new(&world.infra.root());
+    ecs.delete_service().cluster("dagwright").service(&aws.name).force(true).send().await.unwrap();
+    aws.definitions.deregister_all(&aws.name).await.unwrap();
+    for queue in [aws.name.clone(), format!("{}-dlq", aws.name)] {
+        let url = aws.queues.describe(&queue).await.unwrap().unwrap().url;
+        aws.queues.delete(&url).await.unwrap();
+    }
+    // Nobody tells the controller; it looks twice a minute, or when it is asked to.
+    reconcile(&world, "look").await;
+    let after = world.ready("WorkerPool", "ingest").await;
+    assert_eq!(after["status"]["queueUrl"], before["status"]["queueUrl"]);
+    assert!(aws.services.describe("dagwright", &aws.name).await.unwrap().is_some());
+}

@@ -36,7 +36,7 @@ async fn leader<'a>(of: &[&'a Process]) -> &'a Process {
 }
 
 async fn epoch(world: &World) -> i64 {
-    current_epoch(&mut *world.state.acquire().await.unwrap(), "dagwright-controller").await.unwrap()
+    current_epoch(&mut world.state.acquire().await.unwrap(), "dagwright-controller").await.unwrap()
 }
 
 async fn ended(process: &Process) {

@@ -6,7 +6,7 @@ use dagwright_crds::{
 
 use super::observe::Observed;
 use crate::{
-    engine::{Extra, Pass, Tri, Verdict},
+    engine::{Extra, OUTSIDE, Pass, RESYNC, Tri, Verdict},
     reconcile::{instant, place},
 };
 
@@ -69,7 +69,9 @@ pub(super) fn pass(pool: &RpcPool, seen: &Observed) -> Pass<RpcPoolStatus> {
         )
     };
     let message = format!("RpcPool {name} is known to the gateway");
-    Pass { status, extra: vec![extra], ..Pass::of(Verdict::Ready { message }) }
+    // A copy that is lost in Secrets Manager stops a provider; nobody tells us.
+    let again = if seen.sources.is_empty() { RESYNC } else { OUTSIDE };
+    Pass { status, extra: vec![extra], again, ..Pass::of(Verdict::Ready { message }) }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "clamped to 0..=100 before")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::observe::Observed;
 use crate::{
-    engine::{Extra, Pass, Tri, Verdict},
+    engine::{Extra, OUTSIDE, Pass, Tri, Verdict},
     reconcile::{instant, number, place},
 };
 
@@ -31,7 +31,8 @@ pub(super) fn pass(
         None => (
             Verdict::Ready { message: format!("WorkerPool {name} can run workers") },
             Extra::new(SERVICE_READY, Tri::True, SUCCEEDED, "task definition and service are as wanted"),
-            crate::engine::RESYNC,
+            // AWS tells nobody when a queue or a service goes; workers stand still until they are back.
+            OUTSIDE,
         ),
         Some(what) => (
             Verdict::Progressing { message: what.clone() },

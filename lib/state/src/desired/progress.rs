@@ -28,14 +28,17 @@ pub async fn marks(conn: &mut PgConnection) -> Result<Vec<Moved>> {
     sqlx::query_as!(
         Moved,
         r#"WITH recent AS (
-               SELECT namespace, version, max(partition_id) AS last, count(*) AS n FROM partition_versions
+               SELECT namespace, version, max(partition_id) AS last FROM partition_versions
                WHERE partition_id > (SELECT COALESCE(max(partition_id), 0) - 2000 FROM partition_versions)
                GROUP BY namespace, version
+           ), missing AS (
+               SELECT namespace, version, count(*) AS n FROM partition_versions
+               WHERE missing_since IS NOT NULL AND current GROUP BY namespace, version
            ), failed AS (
                SELECT job_id, count(*) AS n, max(failed_at) AS at FROM tasks WHERE state = 'Failed' GROUP BY job_id
            )
            SELECT j.owner_kind AS "kind!", j.namespace AS "namespace!", j.owner_name AS "name!",
-                  concat_ws('/', max(r.last), max(r.n), max(f.n), max(f.at), max(j.target_end), max(b.seen_at)) AS "mark!"
+                  concat_ws('/', max(r.last), sum(f.n), max(f.at), max(j.target_end), max(b.seen_at), count(b.height)) AS "mark!"
            FROM jobs j
            JOIN job_outputs o ON o.job_id = j.job_id
            LEFT JOIN recent r ON (r.namespace, r.version) = (o.namespace, o.version)
@@ -44,8 +47,9 @@ pub async fn marks(conn: &mut PgConnection) -> Result<Vec<Moved>> {
            WHERE j.removed_at IS NULL
            GROUP BY 1, 2, 3
            UNION ALL
-           SELECT 'Dataset', d.namespace, d.name, concat_ws('/', d.served_version, r.last, r.n, w.owner_kind, w.owner_name, w.job)
+           SELECT 'Dataset', d.namespace, d.name, concat_ws('/', d.served_version, r.last, m.n, w.owner_kind, w.owner_name, w.job)
            FROM datasets d LEFT JOIN recent r ON (r.namespace, r.version) = (d.namespace, d.served_version)
+           LEFT JOIN missing m ON (m.namespace, m.version) = (d.namespace, d.served_version)
            LEFT JOIN dataset_producers w ON w.dataset_id = d.dataset_id
            WHERE d.deleted_at IS NULL
            UNION ALL

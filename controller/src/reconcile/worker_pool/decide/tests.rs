@@ -51,9 +51,9 @@ fn apply(seen: &mut Observed, actions: Vec<Action>) {
                     tags: BTreeMap::new(),
                 };
                 if name.ends_with("-dlq") {
-                    seen.dead_letters = Some(state)
+                    seen.dead_letters = Some(state);
                 } else {
-                    seen.queue = Some(state)
+                    seen.queue = Some(state);
                 }
             }
             Action::SetQueueAttributes { attributes, .. } => {
