@@ -8,7 +8,7 @@ use crate::evm::EvmCommand;
 use crate::parts::{self, Cache, Progress};
 use crate::paths;
 use crate::sql::{self, SqlArgs};
-use crate::stack::commands::{self, EnvArgs, LogsArgs, PsArgs, StackArgs, SuperviseArgs, UpArgs};
+use crate::stack::commands::{self, DownArgs, EnvArgs, LogsArgs, PsArgs, SuperviseArgs, UpArgs};
 
 /// Dagwright: chain-data pipelines declared as Kubernetes resources.
 ///
@@ -24,8 +24,8 @@ pub struct Cli {
 enum Command {
     /// Start the whole system on loopback, apply the examples and show their progress.
     Up(UpArgs),
-    /// Stop everything that `up` started; the data stays.
-    Down(StackArgs),
+    /// Stop everything that `up` started; the data stays, unless --purge is given.
+    Down(DownArgs),
     /// List the processes of the stack with pid, address and health.
     Ps(PsArgs),
     /// Print the variables that a shell needs: eval "$(dagwright env)".

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -15,15 +16,32 @@ use crate::stack::{Settings, sweep};
 const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Stops a stack; its data stays.
-pub async fn run(args: StackArgs) -> anyhow::Result<ExitCode> {
-    let dir = args.dir()?;
+/// Flags of `dagwright down`.
+#[derive(Args, Clone, Debug)]
+pub struct DownArgs {
+    #[command(flatten)]
+    stack: StackArgs,
+
+    /// Delete the stack's data too: the next start is a first one.
+    #[arg(long)]
+    purge: bool,
+}
+
+/// Stops a stack; its data stays unless it is to be purged.
+pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
+    let name = &args.stack.stack;
+    let dir = args.stack.dir()?;
     let Ok(settings) = Settings::load(&dir) else {
-        eprintln!("stack \"{}\" was never started", args.stack);
+        eprintln!("stack \"{name}\" was never started");
         return Ok(ExitCode::SUCCESS);
     };
     stop(&settings).await?;
-    eprintln!("stack \"{}\" is down; its data stays in {}", args.stack, dir.display());
+    if args.purge {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("delete {}", dir.display()))?;
+        eprintln!("stack \"{name}\" is down and its data deleted");
+    } else {
+        eprintln!("stack \"{name}\" is down; its data stays in {}", dir.display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

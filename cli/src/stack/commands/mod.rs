@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::paths;
 
-pub use down::run as down;
+pub use down::{DownArgs, run as down};
 pub use env::{EnvArgs, run as env, variables};
 pub use logs::{LogsArgs, run as logs};
 pub use ps::{PsArgs, run as ps};
