@@ -8,7 +8,7 @@ use rand::Rng;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 
-use super::{Args, Wakes};
+use super::{Args, Wakes, loops::Quarantine};
 
 /// What the API and the loops share.
 #[derive(Clone)]
@@ -31,6 +31,15 @@ pub struct Dispatcher {
     pub scaler: ServiceScaler,
     /// Narrows the data role.
     pub credentials: TaskCredentials,
+    pub(crate) quarantines: Arc<Quarantines>,
+}
+
+/// What is left alone for a while, per kind of work.
+pub(crate) struct Quarantines {
+    pub(crate) publish: Quarantine,
+    pub(crate) dead_letters: Quarantine,
+    pub(crate) heads: Quarantine,
+    pub(crate) scale: Quarantine,
 }
 
 impl Dispatcher {
@@ -47,6 +56,12 @@ impl Dispatcher {
             credentials: TaskCredentials::new(&aws, &args.data_role_arn),
             aws: Arc::new(aws),
             args: Arc::new(args),
+            quarantines: Arc::new(Quarantines {
+                publish: Quarantine::new("publish"),
+                dead_letters: Quarantine::new("dead_letters"),
+                heads: Quarantine::new("head"),
+                scale: Quarantine::new("scale"),
+            }),
         }
     }
 

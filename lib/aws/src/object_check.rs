@@ -2,6 +2,7 @@
 
 use aws_sdk_s3::{
     Client,
+    operation::head_object::HeadObjectError,
     types::{ChecksumMode, Delete, ObjectIdentifier},
 };
 
@@ -60,7 +61,7 @@ impl ObjectChecker {
                 let bytes = head.content_length().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
                 Ok(Some(Stored { bytes, sha256: head.checksum_sha256 }))
             }
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
+            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
             Err(error) => {
                 let error = AwsError::new("look at object", format!("s3://{bucket}/{key}"), &error);
                 if error.class == Class::NotFound { Ok(None) } else { Err(error) }

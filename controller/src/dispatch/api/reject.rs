@@ -11,6 +11,7 @@ use dagwright_telemetry::Rejection;
 use crate::dispatch::loops::chain;
 
 /// A state error: tells the caller what to do, and the log what happened.
+#[expect(clippy::needless_pass_by_value, reason = "it stands where map_err wants a function of the error")]
 pub(super) fn state(error: dagwright_state::Error) -> Rejection {
     if error.category() == "unavailable" {
         tracing::warn!(error = chain(&error), "the state database is away");

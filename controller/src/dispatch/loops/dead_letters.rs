@@ -17,13 +17,13 @@ pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
     let mut tx = dispatcher.begin().await?;
     let queues = pools::dead_letter_queues(&mut tx).await?;
     dagwright_state::commit(tx).await?;
-    let mut outcome = Ok(());
+    let quarantine = &dispatcher.quarantines.dead_letters;
     for (pool_id, url) in queues {
-        if let Err(error) = drain(&dispatcher, pool_id, &url).await {
-            outcome = Err(error);
+        if quarantine.admits(&url) {
+            quarantine.note(&url, drain(&dispatcher, pool_id, &url).await);
         }
     }
-    outcome
+    Ok(())
 }
 
 async fn drain(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Outcome {

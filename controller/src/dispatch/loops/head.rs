@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use dagwright_core::follow::{Heights, target_end};
-use dagwright_state::follow::{self, Follower};
+use dagwright_core::follow::{Behind, Heights, target_end};
+use dagwright_state::follow::{self as jobs, Follower};
 use serde::Deserialize;
 
 use super::{LoopError, Outcome};
@@ -15,41 +15,78 @@ static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
     client.build().expect("no option of it can fail")
 });
 
-const TAGS: [&str; 3] = ["latest", "safe", "finalized"];
+/// A block that nodes know by name; its number is the id of the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tag {
+    Latest,
+    Safe,
+    Finalized,
+}
+
+impl Tag {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Latest => "latest",
+            Self::Safe => "safe",
+            Self::Finalized => "finalized",
+        }
+    }
+}
 
 pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
     let mut tx = dispatcher.begin().await?;
-    let followers = follow::followers(&mut tx).await?;
+    let followers = jobs::followers(&mut tx).await?;
     dagwright_state::commit(tx).await?;
     let mut by_pool: BTreeMap<(String, String), Vec<Follower>> = BTreeMap::new();
     for follower in followers {
         by_pool.entry((follower.namespace.clone(), follower.rpc_pool.clone())).or_default().push(follower);
     }
-    let mut outcome = Ok(());
+    let quarantine = &dispatcher.quarantines.heads;
     for ((namespace, pool), followers) in by_pool {
-        // One chain whose providers are all away must not hold the others back.
-        match heights(&dispatcher, &namespace, &pool).await {
-            Ok(heights) => advance(&dispatcher, &followers, &heights).await?,
-            Err(message) => outcome = Err(LoopError::Rpc { pool: format!("{namespace}/{pool}"), message }),
+        let name = format!("{namespace}/{pool}");
+        if quarantine.admits(&name) {
+            quarantine.note(&name, follow(&dispatcher, &namespace, &pool, &followers).await);
         }
     }
-    outcome
+    Ok(())
+}
+
+async fn follow(dispatcher: &Dispatcher, namespace: &str, pool: &str, followers: &[Follower]) -> Outcome {
+    let tags = tags(followers);
+    let heights = heights(dispatcher, namespace, pool, &tags).await;
+    let heights =
+        heights.map_err(|message| LoopError::Rpc { pool: format!("{namespace}/{pool}"), message })?;
+    advance(dispatcher, followers, &heights).await
+}
+
+/// The head itself is shown to people; the other tags are asked for only where a stream needs them.
+fn tags(followers: &[Follower]) -> Vec<Tag> {
+    let behind = |behind: Behind| followers.iter().any(|f| f.behind == behind);
+    let (safe, finalized) = (behind(Behind::Safe), behind(Behind::Finalized));
+    let needed = [(Tag::Latest, true), (Tag::Safe, safe), (Tag::Finalized, finalized)];
+    needed.into_iter().filter(|(_, needed)| *needed).map(|(tag, _)| tag).collect()
 }
 
 async fn advance(dispatcher: &Dispatcher, followers: &[Follower], heights: &Heights) -> Outcome {
     let mut tx = dispatcher.begin().await?;
     for follower in followers {
         let end = target_end(follower.target_end, follower.behind, heights);
-        follow::advance(&mut tx, follower.job_id, end, heights.latest).await?;
+        jobs::advance(&mut tx, follower.job_id, end, heights.latest).await?;
     }
     dagwright_state::commit(tx).await?;
     Ok(())
 }
 
-async fn heights(dispatcher: &Dispatcher, namespace: &str, pool: &str) -> Result<Heights, String> {
+async fn heights(
+    dispatcher: &Dispatcher,
+    namespace: &str,
+    pool: &str,
+    tags: &[Tag],
+) -> Result<Heights, String> {
     let endpoint = dispatcher.args.rpc_url.current();
-    let batch = TAGS.iter().zip(0u32..).map(|(tag, id)| {
-        serde_json::json!({"jsonrpc": "2.0", "id": id, "method": "eth_getBlockByNumber", "params": [tag, false]})
+    let batch = tags.iter().map(|tag| {
+        let (id, name) = (*tag as usize, tag.name());
+        serde_json::json!({"jsonrpc": "2.0", "id": id, "method": "eth_getBlockByNumber", "params": [name, false]})
     });
     let sent = HTTP
         .post(format!("{}/v1/{namespace}/{pool}", endpoint.base))
@@ -86,11 +123,11 @@ struct Block {
 /// A tag that the chain does not have is an error or null in the answer: its height is then not known.
 fn parse(body: &str) -> Result<Heights, String> {
     let answers: Vec<Answer> = serde_json::from_str(body).map_err(|e| format!("no batch of blocks: {e}"))?;
-    let height = |id: usize| {
-        let block = answers.iter().find(|a| a.id == id)?.result.as_ref()?;
+    let height = |tag: Tag| {
+        let block = answers.iter().find(|a| a.id == tag as usize)?.result.as_ref()?;
         u64::from_str_radix(block.number.strip_prefix("0x")?, 16).ok()
     };
-    Ok(Heights { latest: height(0), safe: height(1), finalized: height(2) })
+    Ok(Heights { latest: height(Tag::Latest), safe: height(Tag::Safe), finalized: height(Tag::Finalized) })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod head;
 mod objects;
 mod outbox;
 mod planner;
+mod quarantine;
 mod reaper;
 mod scaler;
 mod sweeper;
@@ -14,6 +15,8 @@ use std::{error::Error, time::Duration};
 
 use dagwright_aws::AwsError;
 use tokio::task::JoinSet;
+
+pub(crate) use quarantine::Quarantine;
 
 use super::{
     Dispatcher,
@@ -59,7 +62,7 @@ pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
     ));
     tasks.spawn(repeat(d(), "objects", Duration::from_secs(2), |_| false, objects::pass));
     tasks.spawn(alone(d(), "scaler", Duration::from_secs(2), scaler::pass));
-    tasks.spawn(alone(d(), "head", Duration::from_secs(2), head::pass));
+    tasks.spawn(alone(d(), "head", Duration::from_secs(3), head::pass));
     tasks.spawn(alone(d(), "dead_letters", Duration::from_secs(10), dead_letters::pass));
     tasks.spawn(alone(d(), "sweeper", Duration::from_secs(3600), sweeper::pass));
 }

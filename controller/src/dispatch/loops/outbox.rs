@@ -12,14 +12,13 @@ pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
     let mut conn = dispatcher.begin().await?;
     let pools = outbox::pools(&mut conn).await?;
     dagwright_state::commit(conn).await?;
-    let mut outcome = Ok(());
+    let quarantine = &dispatcher.quarantines.publish;
     for (pool_id, url) in pools {
-        // One pool whose queue is gone must not keep the others waiting.
-        if let Err(error) = publish(&dispatcher, pool_id, &url).await {
-            outcome = Err(error);
+        if quarantine.admits(&url) {
+            quarantine.note(&url, publish(&dispatcher, pool_id, &url).await);
         }
     }
-    outcome
+    Ok(())
 }
 
 async fn publish(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Result<(), LoopError> {

@@ -21,8 +21,11 @@ pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
     for (cluster, pools) in by_cluster {
         let arns: Vec<_> = pools.iter().map(|p| p.service_arn.clone()).collect();
         let counts = dispatcher.scaler.counts(&cluster, &arns).await?;
+        let quarantine = &dispatcher.quarantines.scale;
         for pool in &pools {
-            scale(&dispatcher, &cluster, pool, &counts).await?;
+            if quarantine.admits(&pool.subject) {
+                quarantine.note(&pool.subject, scale(&dispatcher, &cluster, pool, &counts).await);
+            }
         }
     }
     Ok(())

@@ -78,7 +78,7 @@ async fn check(world: &World, case: &Case) {
             assert_eq!(history(world, task_id).await, expected.task.state.name(), "{label}");
         }
         (Some(after), _) => agree(&label, &after, &expected),
-        (None, _) => panic!("{label}: the row is gone"),
+        (None, _) => unreachable!("{label}: the row is gone"),
     }
     assert_eq!(attempt_state(world, &before).await.as_deref(), attempt_after(&before, &expected), "{label}");
     let offered = if expected.publish { Some(expected.task.attempt) } else { None };
@@ -191,7 +191,7 @@ async fn fire(world: &World, task_id: TaskId, event: Event) {
         Event::Release => drop(finish::release(&mut tx, pool, &[fence()], &mut full).await.expect("release")),
         Event::Expire => assert_eq!(finish::expire(&mut tx, 10, &mut full).await.expect("expire"), 1),
         Event::DeadLetter => {
-            assert!(finish::dead_letter(&mut tx, pool, this, &mut full).await.expect("dead letter"))
+            assert!(finish::dead_letter(&mut tx, pool, this, &mut full).await.expect("dead letter"));
         }
         Event::Cancel => {
             sqlx::query("UPDATE tasks SET cancel_requested = true WHERE task_id = $1")
