@@ -70,6 +70,8 @@ pub struct Context {
     pub lease: LeaseClock,
     /// Cancelled when this process must not act any more.
     pub deposed: CancellationToken,
+    /// Cancelled when no new pass shall begin.
+    pub stopping: CancellationToken,
     /// AWS.
     pub aws: Aws,
     /// Name of the installation, part of AWS names.

@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod error;
 pub mod leader;
+pub mod progress;
 pub mod reconcile;
 pub mod run;
 pub mod settings;

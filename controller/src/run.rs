@@ -1,12 +1,12 @@
 //! From flags to running controllers: wait for the Lease, take the epoch, watch, reconcile, until stopped or deposed.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use dagwright_aws::{
     queues::Queues, secrets::Secrets, services::Services, task_definitions::TaskDefinitions,
 };
-use dagwright_state::desired::{Fence, cluster_id, intents, progress};
+use dagwright_state::desired::{Fence, cluster_id, intents};
 use dagwright_telemetry::Health;
 use kube::{
     Client, Config,
@@ -20,17 +20,18 @@ use crate::{
     context::{Aws, Context, Stores},
     engine::{self, PassMemory},
     leader::{Election, Held},
+    progress,
     reconcile::{
         chain_sync::ChainSyncs, dag::Dags, dataset::Datasets, rpc_pool::RpcPools, worker_pool::WorkerPools,
     },
     settings::Settings,
-    watch::{self, Change},
+    watch,
 };
 
 /// Name of the Lease, and of the epoch in the state.
 pub const LEASE: &str = "dagwright-controller";
-/// How often the state is asked what moved.
-const POLL: Duration = Duration::from_secs(2);
+/// Between tries to reach the state database at the start.
+const RETRY: Duration = Duration::from_secs(2);
 /// How long running passes may take to end when the process stops.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -102,8 +103,9 @@ async fn lead(
         Some(ended) = controllers.join_next() => bail!("a controller ended by itself: {ended:?}"),
         () = stop.cancelled() => {}
     }
-    // The queues go first, so that nothing new begins; passes that run may end.
-    let drained = tokio::time::timeout(GRACE, controllers.shutdown()).await;
+    ctx.stopping.cancel();
+    let drained =
+        tokio::time::timeout(GRACE, async { while controllers.join_next().await.is_some() {} }).await;
     tracing::info!(in_time = drained.is_ok(), "controllers stopped");
     held.release().await;
     Ok(())
@@ -133,7 +135,7 @@ async fn take_over(
             Err(why) => {
                 tracing::warn!(why, "epoch not taken, trying again");
                 check.failing(why);
-                tokio::time::sleep(POLL).await;
+                tokio::time::sleep(RETRY).await;
             }
         }
     }
@@ -195,6 +197,7 @@ async fn context(
         fence,
         lease,
         deposed,
+        stopping: CancellationToken::new(),
         cluster_id,
         stores,
         changes,
@@ -220,41 +223,6 @@ fn controllers(ctx: &Arc<Context>) -> JoinSet<()> {
     set.spawn(engine::run::<Datasets>(Arc::clone(ctx), s.datasets));
     set.spawn(engine::run::<ChainSyncs>(Arc::clone(ctx), s.chain_syncs));
     set.spawn(engine::run::<Dags>(Arc::clone(ctx), s.dags));
-    set.spawn(poll(Arc::clone(ctx)));
+    set.spawn(progress::follow(Arc::clone(ctx)));
     set
-}
-
-/// Asks the state what moved by itself and wakes the objects that show it.
-async fn poll(ctx: Arc<Context>) {
-    let mut seen: HashMap<(String, String, String), String> = HashMap::new();
-    let mut ticks = tokio::time::interval(POLL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let marks =
-            async { Ok::<_, crate::error::PassError>(progress::marks(&mut *ctx.read().await?).await?) };
-        let marks = match marks.await {
-            Ok(marks) => marks,
-            Err(error) => {
-                tracing::warn!(error = error.chain(), "progress not read");
-                continue;
-            }
-        };
-        for moved in marks {
-            let key = (moved.kind, moved.namespace, moved.name);
-            if seen.get(&key) == Some(&moved.mark) {
-                continue;
-            }
-            let kind = match key.0.as_str() {
-                "ChainSync" => "ChainSync",
-                "Dataset" => "Dataset",
-                "WorkerPool" => "WorkerPool",
-                "RpcPool" => "RpcPool",
-                _ => "Dag",
-            };
-            // Nobody listening means that the controllers are stopping.
-            let _ = ctx.changes.send(Change { kind, namespace: key.1.clone(), name: key.2.clone() });
-            seen.insert(key, moved.mark);
-        }
-    }
 }

@@ -18,12 +18,14 @@ use crate::{context::Context, watch::Change};
 /// Passes of one kind at once: AWS and the apiserver are shared with others.
 const CONCURRENCY: u16 = 8;
 
-/// Runs the controller of one kind until the process is deposed or stopped.
+/// Runs the controller of one kind until the process stops.
 pub async fn run<K: Kind>(ctx: Arc<Context>, store: Store<DeserializeGuard<K::Object>>) {
     let (tx, rx) = mpsc::channel(1024);
     let feeder = tokio::spawn(feed::<K>(Arc::clone(&ctx), store.clone(), ctx.changes.subscribe(), tx));
     let queue =
         futures::stream::unfold(rx, |mut rx| async { rx.recv().await.map(|r| (Ok::<_, Infallible>(r), rx)) });
+    // When the queue ends, no pass begins any more; those that run may end.
+    let queue = queue.take_until(ctx.stopping.clone().cancelled_owned());
     let config =
         kube::runtime::Config::default().concurrency(CONCURRENCY).debounce(Duration::from_millis(50));
     let reconcile = |object: Arc<DeserializeGuard<K::Object>>, ctx: Arc<Context>| {

@@ -86,10 +86,14 @@ impl World {
 
     /// Server-side apply, as a user. Answers the object as it was right after.
     pub(crate) async fn apply(&self, object: &Value) -> Value {
+        self.try_apply(object).await.unwrap()
+    }
+
+    pub(crate) async fn try_apply(&self, object: &Value) -> Result<Value, kube::Error> {
         let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
         let params = PatchParams::apply("user").force();
-        let written = self.api(kind).patch(name, &params, &Patch::Apply(object)).await.unwrap();
-        serde_json::to_value(written).unwrap()
+        let written = self.api(kind).patch(name, &params, &Patch::Apply(object)).await?;
+        Ok(serde_json::to_value(written).unwrap())
     }
 
     pub(crate) async fn annotate(&self, kind: &str, name: &str, key: &str, value: Option<&str>) {

@@ -12,7 +12,13 @@ use std::time::{Duration, Instant};
 
 use dagwright_state::desired::current_epoch;
 use dagwright_testkit::infrastructure::{Infrastructure, Process};
-use nix::sys::signal::Signal;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, api::PostParams};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
 
 use crate::{
     objects::rpc_pool,
@@ -47,6 +53,48 @@ async fn ended(process: &Process) {
     }
 }
 
+/// The process group of a part of the infrastructure.
+fn part(world: &World, name: &str) -> Pid {
+    let record = world.infra.stack.settings.run_dir().join(format!("{name}.pid"));
+    let record: Value = serde_json::from_str(&std::fs::read_to_string(record).unwrap()).unwrap();
+    Pid::from_raw(i32::try_from(record["pid"].as_i64().unwrap()).unwrap())
+}
+
+/// Watches end, answers are lost, everything is listed again: what is asked for afterwards is still done.
+async fn an_api_server_that_is_killed_comes_back(world: &World) {
+    killpg(part(world, "kube-apiserver"), Signal::SIGKILL).unwrap();
+    let end = Instant::now() + TAKEOVER;
+    while world.try_apply(&rpc_pool("after")).await.is_err() {
+        assert!(Instant::now() < end, "the API server does not come back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.ready("RpcPool", "after").await;
+}
+
+/// What a newer version of a type allows and ours cannot read says so itself, and no other object suffers.
+async fn an_object_that_cannot_be_read_says_so(world: &World) {
+    let crds: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+    let mut definition = serde_json::to_value(crds.get("rpcpools.dagwright.dev").await.unwrap()).unwrap();
+    let policies = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/failover/properties/onVerificationFailure/enum";
+    definition.pointer_mut(policies).unwrap().as_array_mut().unwrap().push(json!("Later"));
+    let definition = serde_json::from_value(definition).unwrap();
+    crds.replace("rpcpools.dagwright.dev", &PostParams::default(), &definition).await.unwrap();
+    let mut newer = rpc_pool("newer");
+    newer["spec"]["failover"] = json!({ "onVerificationFailure": "Later" });
+    let end = Instant::now() + TAKEOVER;
+    while world.try_apply(&newer).await.is_err() {
+        assert!(Instant::now() < end, "the new definition is not served");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let text = world.stalled("RpcPool", "newer", "Undecodable").await;
+    assert!(text.contains("Later"), "{text}");
+    world.apply(&rpc_pool("beside")).await;
+    world.ready("RpcPool", "beside").await;
+    newer["spec"]["failover"] = json!({ "onVerificationFailure": "Cordon" });
+    world.apply(&newer).await;
+    world.ready("RpcPool", "newer").await;
+}
+
 #[tokio::test]
 async fn whatever_becomes_of_a_leader_another_one_goes_on() {
     let world = World::start().await;
@@ -55,6 +103,7 @@ async fn whatever_becomes_of_a_leader_another_one_goes_on() {
     let other = if frozen.name == a.name { b } else { a };
     world.apply(&rpc_pool("one")).await;
     world.ready("RpcPool", "one").await;
+    an_object_that_cannot_be_read_says_so(&world).await;
     let first = epoch(&world).await;
 
     // Frozen: it believes that it leads when it thaws. It must end, and what it had in hand is refused.
@@ -88,4 +137,6 @@ async fn whatever_becomes_of_a_leader_another_one_goes_on() {
     assert!(began.elapsed() < Duration::from_secs(12), "it took {:?}", began.elapsed());
     world.apply(&rpc_pool("four")).await;
     world.ready("RpcPool", "four").await;
+
+    an_api_server_that_is_killed_comes_back(&world).await;
 }
