@@ -54,7 +54,7 @@ impl Cli {
             Command::Up(args) => commands::up(args).await,
             Command::Down(args) => commands::down(args).await,
             Command::Ps(args) => commands::ps(args).await,
-            Command::Env(args) => commands::env(args),
+            Command::Env(args) => commands::env(&args),
             Command::Logs(args) => commands::logs(args).await,
             Command::Sql(args) => sql::run(args).await,
             Command::Evm(command) => command.run().await,

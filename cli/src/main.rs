@@ -7,7 +7,7 @@ use dagwright_cli::args::Cli;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Cli::parse().run().await {
+    match Box::pin(Cli::parse().run()).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -100,3 +100,33 @@ pub fn write_kubeconfig(dir: &Path, user: &str, server: &str, to: &Path) -> anyh
     });
     write_private(to, &serde_json::to_vec_pretty(&config).context("serialise the kubeconfig")?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn keys_are_private_and_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        ensure(dir.path()).unwrap();
+        let before = fs::read(dir.path().join("ca.crt")).unwrap();
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0);
+        }
+        ensure(dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join("ca.crt")).unwrap(), before);
+    }
+
+    #[test]
+    fn kubectl_and_kube_read_the_same_kubeconfig() {
+        let dir = tempfile::tempdir().unwrap();
+        ensure(dir.path()).unwrap();
+        let file = dir.path().join("admin.kubeconfig");
+        write_kubeconfig(dir.path(), "admin", "https://127.0.0.1:1", &file).unwrap();
+        let config = kube::config::Kubeconfig::read_from(&file).unwrap();
+        assert_eq!(config.current_context.as_deref(), Some("dagwright"));
+        assert_eq!(config.auth_infos.len(), 1);
+    }
+}

@@ -196,3 +196,56 @@ fn write_member(from: &mut impl Read, to: &Path) -> Result<(), PartError> {
 fn make_executable(path: &Path) -> Result<(), PartError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).at("make executable", path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const PIN: Pin = Pin { arch: "any", package: "part", sha256: "0", member_sha256: None };
+
+    fn archive(client: Client, member: Option<&'static str>) -> Archive {
+        Archive { name: "part", client, version: "1", pins: &[PIN], member, folder: "part", file: "bin" }
+    }
+
+    fn wheel(path: &Path) {
+        let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
+        let options = zip::write::SimpleFileOptions::default();
+        zip.start_file("part-1.data/scripts/bin", options).unwrap();
+        zip.write_all(b"program").unwrap();
+        zip.finish().unwrap();
+    }
+
+    #[test]
+    fn one_member_of_a_wheel_is_taken_out_and_executable() {
+        let dir = tempfile::tempdir().unwrap();
+        let (package, folder) = (dir.path().join("part.whl"), dir.path().join("part"));
+        wheel(&package);
+        unpack(&archive(Client::Pip, Some("/scripts/bin")), &PIN, &package, &folder).unwrap();
+        let file = folder.join("bin");
+        assert_eq!(fs::read(&file).unwrap(), b"program");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o111, 0o111);
+    }
+
+    #[test]
+    fn a_package_without_the_member_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let package = dir.path().join("part.whl");
+        wheel(&package);
+        let error = unpack(&archive(Client::Pip, Some("/other")), &PIN, &package, dir.path()).unwrap_err();
+        assert_eq!(error.to_string(), "part: the package part has no /other");
+    }
+
+    #[test]
+    fn another_checksum_than_the_pinned_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let package = dir.path().join("part.tgz");
+        fs::write(&package, "changed").unwrap();
+        let archive = archive(Client::Npm, None);
+        let error =
+            expect_checksum(&archive, &package, PIN.sha256, "npm pack part@1").unwrap_err().to_string();
+        assert!(error.contains("part.tgz has sha256"), "{error}");
+        assert!(error.contains("npm pack part@1"), "{error}");
+    }
+}

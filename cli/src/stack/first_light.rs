@@ -194,16 +194,19 @@ pub fn print_how_to_go_on(settings: &Settings) {
     } else {
         format!(" --stack {}", settings.name)
     };
-    println!(
-        "\nHow to go on:\n  \
-         eval \"$(./dev env{stack})\"                 variables and PATH for this shell\n  \
-         kubectl get dagwright -A                  every resource\n  \
-         kubectl explain chainsync.spec            what a field means\n  \
-         dagwright sql \"SELECT …\"                  ask the query service\n  \
-         ./dev ps{stack}                              what runs, and where\n  \
-         ./dev logs{stack} dispatcher-0 -f            follow a log\n  \
-         ./dev down{stack}                            stop everything"
-    );
+    let lines = [
+        (format!("eval \"$(./dev env{stack})\""), "variables and PATH for this shell"),
+        ("kubectl get dagwright -A".to_owned(), "every resource"),
+        ("kubectl explain chainsync.spec".to_owned(), "what a field means"),
+        ("dagwright sql \"SELECT …\"".to_owned(), "ask the query service"),
+        (format!("./dev ps{stack}"), "what runs, and where"),
+        (format!("./dev logs{stack} dispatcher-0 -f"), "follow a log"),
+        (format!("./dev down{stack}"), "stop everything"),
+    ];
+    println!("\nHow to go on:");
+    for (command, what) in lines {
+        println!("  {command:42} {what}");
+    }
 }
 
 /// One bar per chain on a terminal; a line at each end elsewhere.

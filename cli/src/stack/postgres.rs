@@ -157,7 +157,10 @@ pub(crate) async fn adopt(superuser_url: &str, within: Duration) -> anyhow::Resu
 const INVALID_PASSWORD: &str = "28P01";
 
 fn code(error: &sqlx::Error) -> Option<&str> {
-    error.as_database_error()?.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().map(|error| error.code())
+    error
+        .as_database_error()?
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+        .map(sqlx::postgres::PgDatabaseError::code)
 }
 
 /// Makes roles and both databases; what exists is brought to the same state.

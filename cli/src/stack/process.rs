@@ -240,3 +240,104 @@ pub(crate) fn tail(path: &Path) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Scene {
+        dir: tempfile::TempDir,
+        place: Place,
+        board: Arc<Board>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let inside = |name: &str| {
+                let path = dir.path().join(name);
+                fs::create_dir_all(&path).unwrap();
+                path
+            };
+            let place = Place { stack: dir.path().to_owned(), logs: inside("logs"), run: inside("run") };
+            let board = Arc::new(Board::new(dir.path()));
+            Self { dir, place, board }
+        }
+
+        fn start(&self, script: &str, probe: Probe) -> Supervised {
+            let spec = Spec {
+                name: "part".to_owned(),
+                program: PathBuf::from("/bin/sh"),
+                args: vec!["-c".to_owned(), script.to_owned()],
+                env: vec![],
+                user: None,
+                address: String::new(),
+                probe,
+                stop: Signal::SIGTERM,
+                grace: Duration::from_secs(5),
+                layer: Layer::Server,
+            };
+            Supervised::start(spec, &self.place, Arc::clone(&self.board))
+        }
+
+        fn pid(&self) -> Option<u32> {
+            record::alive(&self.place.run, "part")
+        }
+    }
+
+    /// Something that always answers, so that only the process decides.
+    fn listening() -> (TcpListener, Probe) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let probe = Probe::Tcp(listener.local_addr().unwrap().to_string());
+        (listener, probe)
+    }
+
+    #[tokio::test]
+    async fn a_killed_process_is_started_again_and_counted() {
+        let scene = Scene::new();
+        let (_listener, probe) = listening();
+        let part = scene.start("exec sleep 600", probe);
+        part.healthy(PATIENCE).await.unwrap();
+        let first = scene.pid().unwrap();
+        let mut starts = part.starts();
+        starts.mark_unchanged();
+        record::kill_group(first, Signal::SIGKILL);
+        tokio::time::timeout(PATIENCE, starts.changed()).await.unwrap().unwrap();
+        let second = scene.pid().unwrap();
+        assert_ne!(first, second);
+        let status = super::super::status::Status::load(scene.dir.path()).unwrap();
+        assert_eq!(status.processes[0].restarts, 1);
+        part.stop().await;
+        assert_eq!(scene.pid(), None);
+    }
+
+    #[tokio::test]
+    async fn stopping_ends_the_whole_group() {
+        let scene = Scene::new();
+        let (_listener, probe) = listening();
+        let part = scene.start("sleep 600 & echo $! > child; exec sleep 600", probe);
+        let child = scene.dir.path().join("child");
+        let mut tick = tokio::time::interval(POLL);
+        while fs::read_to_string(&child).unwrap_or_default().trim().is_empty() {
+            tick.tick().await;
+        }
+        let pid: i32 = fs::read_to_string(&child).unwrap().trim().parse().unwrap();
+        part.stop().await;
+        let state = fs::read_to_string(format!("/proc/{pid}/stat"));
+        assert!(state.is_err() || state.unwrap().contains(") Z "), "the child {pid} outlived its group");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_cannot_start_is_reported_with_its_log() {
+        let scene = Scene::new();
+        let part = scene.start("echo no such port; exit 3", Probe::Tcp("127.0.0.1:1".to_owned()));
+        let error = part.healthy(PATIENCE).await.unwrap_err().to_string();
+        assert!(error.contains("part ends again and again"), "{error}");
+        assert!(error.contains("no such port"), "{error}");
+        part.stop().await;
+    }
+}

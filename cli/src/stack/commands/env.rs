@@ -30,7 +30,7 @@ enum Format {
 }
 
 /// Prints the variables of a stack.
-pub fn run(args: EnvArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &EnvArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(&args.stack.dir()?)?;
     let mut variables = variables(&settings)?;
     variables.push(("PATH", path(&settings)?));
