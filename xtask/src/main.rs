@@ -14,7 +14,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes the CustomResourceDefinitions to crds/yaml/.
+    /// Writes the CustomResourceDefinitions to crds/yaml/ and the reference of condition reasons to docs/.
     Crds {
         /// Write nothing; fail when a file is stale.
         #[arg(long)]
