@@ -223,7 +223,24 @@ pub async fn dead_letter(
     Ok(!changes.is_empty())
 }
 
-/// Gives the failed tasks of a job another round of attempts. Returns how many.
+/// Gives the failed tasks of a job another round of attempts, those that failed before the job's last edit: who edited the
+/// spec, or suspended and resumed it, has looked at them. Returns how many.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn redrive_edited(conn: &mut PgConnection, job_id: JobId, jitter: Jitter<'_>) -> Result<usize> {
+    let rows = locked_tasks!(
+        "t.job_id = $1 AND t.state = 'Failed' AND t.failed_generation < j.generation
+         ORDER BY t.task_id FOR UPDATE OF t SKIP LOCKED",
+        job_id.0
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .during("lock tasks that failed before an edit")?;
+    redrive_rows(conn, &locked(rows)?, jitter).await
+}
+
+/// Gives the failed tasks of a job another round of attempts, at most `limit`. Returns how many.
 ///
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.
@@ -241,9 +258,12 @@ pub async fn redrive(
     .fetch_all(&mut *conn)
     .await
     .during("lock failed tasks")?;
-    let rows = locked(rows)?;
-    let changes: Vec<_> =
-        rows.iter().filter_map(|row| decide(row, Event::Redrive, Cause::default(), jitter)).collect();
+    redrive_rows(conn, &locked(rows)?, jitter).await
+}
+
+async fn redrive_rows(conn: &mut PgConnection, rows: &[Locked], jitter: Jitter<'_>) -> Result<usize> {
+    let decided = rows.iter().filter_map(|row| decide(row, Event::Redrive, Cause::default(), jitter));
+    let changes: Vec<_> = decided.collect();
     apply(conn, &changes).await?;
     Ok(changes.len())
 }

@@ -1,7 +1,5 @@
 //! Cutover: the pointers of all datasets of an owner move together, in one transaction.
 
-use std::collections::BTreeMap;
-
 use dagwright_core::{
     cutover::{self, DatasetCoverage},
     ids::{DatasetId, VersionId},
@@ -164,20 +162,4 @@ async fn set_state(conn: &mut PgConnection, namespace: &str, version: VersionId,
     .await
     .during("set the state of a version")?;
     expect_rows("set the state of a version", 1, changed.rows_affected())
-}
-
-/// Coverage per output of a job's versions, for tests and tools.
-///
-/// # Errors
-/// When Postgres cannot be reached.
-pub async fn coverage(
-    conn: &mut PgConnection,
-    namespace: &str,
-    versions: &[VersionId],
-) -> Result<BTreeMap<VersionId, RangeSet>> {
-    let mut all = BTreeMap::new();
-    for version in versions {
-        all.insert(*version, covered(conn, namespace, *version).await?);
-    }
-    Ok(all)
 }

@@ -158,6 +158,10 @@ async fn update(conn: &mut PgConnection, changes: &[&Change]) -> Result<()> {
            SET state = u.state, not_before = u.not_before, attempt = u.attempt, attempts_spent = u.spent, releases = u.releases,
                queued_at = CASE WHEN u.state = 'Queued' THEN clock_timestamp() ELSE t.queued_at END,
                failed_at = CASE WHEN u.state = 'Failed' THEN clock_timestamp() END,
+               failed_generation = CASE WHEN u.state = 'Failed' THEN j.generation END,
+               -- A redriven task follows what its job says now.
+               pool_id = CASE WHEN u.from_state = 'Failed' THEN j.pool_id ELSE t.pool_id END,
+               max_attempts = CASE WHEN u.from_state = 'Failed' THEN j.max_attempts ELSE t.max_attempts END,
                last_reason = COALESCE(u.reason, t.last_reason), last_error = COALESCE(u.message, t.last_error),
                avoid_providers = CASE WHEN u.provider IS NULL OR u.provider = ANY (t.avoid_providers)
                                       THEN t.avoid_providers ELSE t.avoid_providers || u.provider END,
@@ -165,8 +169,8 @@ async fn update(conn: &mut PgConnection, changes: &[&Change]) -> Result<()> {
                progress_at = NULL, blocks_done = 0
            FROM UNNEST($1::uuid[], $2::text[], $3::int[], $4::uuid[], $5::text[], $6::timestamptz[], $7::int[], $8::int[], $9::int[],
                        $10::text[], $11::text[], $12::text[])
-                AS u (task_id, from_state, from_attempt, from_attempt_id, state, not_before, attempt, spent, releases, reason, message, provider)
-           WHERE t.task_id = u.task_id AND t.state = u.from_state AND t.attempt = u.from_attempt
+                AS u (task_id, from_state, from_attempt, from_attempt_id, state, not_before, attempt, spent, releases, reason, message, provider), jobs j
+           WHERE j.job_id = t.job_id AND t.task_id = u.task_id AND t.state = u.from_state AND t.attempt = u.from_attempt
              AND t.attempt_id IS NOT DISTINCT FROM u.from_attempt_id"#,
         &from.tasks,
         &from.states,

@@ -6,12 +6,12 @@ use dagwright_core::{
     ids::JobId,
     plan::{PlanRequest, plan},
 };
-use dagwright_state::plan as jobs;
+use dagwright_state::{finish, plan as jobs};
 use sqlx::{Postgres, Transaction};
 use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 
 use super::{Failures, Outcome};
-use crate::dispatch::{Dispatcher, wake::Wake};
+use crate::dispatch::{Dispatcher, context::jitter, wake::Wake};
 
 /// How often jobs are looked for that nobody announced.
 const TICK: Duration = Duration::from_secs(1);
@@ -78,6 +78,7 @@ async fn pass(dispatcher: &Dispatcher, announced: HashSet<JobId>) -> Outcome {
 }
 
 async fn plan_job(mut tx: Transaction<'static, Postgres>, job: &jobs::PlannableJob) -> Outcome {
+    let redriven = finish::redrive_edited(&mut tx, job.job_id, &mut jitter).await?;
     let mut planned = vec![];
     if let Some(wanted) = job.wanted {
         let outputs = jobs::coverage(&mut tx, job.job_id).await?;
@@ -87,6 +88,14 @@ async fn plan_job(mut tx: Transaction<'static, Postgres>, job: &jobs::PlannableJ
     let inserted = jobs::insert(&mut tx, job.job_id, &planned).await?;
     jobs::mark_planned(&mut tx, job.job_id).await?;
     dagwright_state::commit(tx).await?;
+    if redriven > 0 {
+        metrics::counter!("dagwright_tasks_redriven_total").increment(redriven as u64);
+        tracing::info!(
+            job = job.subject,
+            tasks = redriven,
+            "redrove tasks that failed before the job was edited"
+        );
+    }
     if inserted > 0 {
         metrics::counter!("dagwright_tasks_planned_total").increment(inserted);
         tracing::debug!(job = job.subject, tasks = inserted, "planned");

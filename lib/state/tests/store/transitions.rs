@@ -15,7 +15,7 @@ use dagwright_state::{
 use sqlx::{PgPool, Row};
 use time::{Duration, OffsetDateTime};
 
-use crate::support::{LEASE_SECONDS, World, completion, full, offer};
+use crate::support::{LEASE_SECONDS, World, completion, full, id, offer};
 
 const LEASE: Duration = Duration::seconds(LEASE_SECONDS as i64);
 const POLICY: Policy =
@@ -311,4 +311,30 @@ async fn tasks_of_a_removed_job_end_whatever_their_state(db: PgPool) {
     assert_eq!(world.count("SELECT count(*) FROM tasks").await, 0);
     assert_eq!(world.count("SELECT count(*) FROM task_outputs").await, 0, "their ranges are free");
     assert_eq!(world.count("SELECT count(*) FROM task_history WHERE state = 'Canceled'").await, 5);
+}
+
+#[sqlx::test]
+async fn an_edited_job_gives_its_failed_tasks_another_round_in_its_new_pool(db: PgPool) {
+    let world = World::new(db).await;
+    world.add_pool(id(2), "other").await;
+    world.plan(world.job_id).await;
+    let failed = world.claim_one().await;
+    fire(&world, failed.fence.task_id, Event::Fail { retryable: false }).await;
+    let mut conn = world.db.acquire().await.expect("connect");
+    let redrive = async |conn: &mut sqlx::PgConnection| {
+        finish::redrive_edited(conn, world.job_id, &mut full).await.expect("redrive")
+    };
+    assert_eq!(redrive(&mut conn).await, 0, "nothing was edited");
+    sqlx::query("UPDATE jobs SET generation = 2, max_attempts = 7, pool_id = $1")
+        .bind(uuid::Uuid::from_u128(2))
+        .execute(&world.db)
+        .await
+        .expect("edit");
+    assert_eq!(redrive(&mut conn).await, 1);
+    assert_eq!(redrive(&mut conn).await, 0, "once per edit");
+    let row = world.task(failed.fence.task_id).await.expect("queued");
+    assert_eq!((row.state.as_str(), row.attempt, row.spent), ("Queued", 2, 0));
+    let sql = "SELECT count(*) FROM tasks t JOIN outbox o USING (task_id, attempt) WHERE t.max_attempts = 7 AND o.pool_id = t.pool_id
+               AND t.pool_id = '00000000-0000-0000-0000-000000000002'";
+    assert_eq!(world.count(sql).await, 1);
 }
