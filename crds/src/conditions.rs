@@ -50,7 +50,7 @@ reasons! {
     STORAGE_NOT_AVAILABLE = "StorageNotAvailable", "This version cannot keep data in the storage that the spec names.", "Use storage: {s3: {}}.";
     ENGINE_NOT_AVAILABLE = "EngineNotAvailable", "This version accepts Dags but does not run them yet.", "Keep the manifest; an upgrade will run it.";
     UNDECODABLE = "Undecodable", "The object does not fit the types of this version.", "Correct the field that the message names, or upgrade the controller.";
-    TASKS_FAILED = "TasksFailed", "Tasks are out of attempts; others go on.", "Read status.problems, remove the cause, then redrive.";
+    TASKS_FAILED = "TasksFailed", "Tasks are out of attempts; others go on.", "Read status.problems, remove the cause, then edit the object, or suspend and resume it: failed tasks start over.";
     FORK_AT_BORDER = "ForkAtBorder", "Two neighbouring ranges do not link and no quorum decided which one is right.", "Check the providers; refetch the range that is wrong.";
     OBJECT_MISSING = "ObjectMissing", "A committed object is gone from the bucket.", "Restore it, or backfill the range with mode Refetch.";
     IN_USE = "InUse", "The object is to be deleted but others still use it.", "Remove what the message names; deletion then goes on by itself.";

@@ -120,7 +120,7 @@ fn problem(name: &str, progress: &ChainSyncProgress) -> Option<Stall> {
     Some(Stall::new(
         TASKS_FAILED,
         format!(
-            "ChainSync {name}: tasks are out of attempts in stream {}{newest}. Other tasks go on; remove the cause, then redrive",
+            "ChainSync {name}: tasks are out of attempts in stream {}{newest}. Other tasks go on; remove the cause, then edit the ChainSync, or suspend and resume it: failed tasks start over",
             streams.join(", ")
         ),
     ))
