@@ -18,16 +18,18 @@ const PATIENCE_SECONDS: u64 = 120;
 /// # Errors
 /// When the database cannot be reached, a migration fails, or another process holds the lock for two minutes.
 pub async fn migrate(pool: &PgPool) -> Result<()> {
-    let mut conn = pool.acquire().await.during("connect to migrate")?;
+    let mut conn = pool.acquire().await.during("connect to migrate")?.detach();
+    // An index over a large table takes as long as it takes.
+    sqlx::query("SET statement_timeout = 0").execute(&mut conn).await.during("lift the statement timeout")?;
     for _ in 0..PATIENCE_SECONDS {
         let locked = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "locked!""#, LOCK)
-            .fetch_one(&mut *conn)
+            .fetch_one(&mut conn)
             .await
             .during("take the migration lock")?;
         if locked {
             let done = run(&mut conn).await;
             sqlx::query_scalar!(r#"SELECT pg_advisory_unlock($1) AS "unlocked!""#, LOCK)
-                .fetch_one(&mut *conn)
+                .fetch_one(&mut conn)
                 .await
                 .during("give the migration lock back")?;
             return done;

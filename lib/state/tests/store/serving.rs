@@ -99,3 +99,13 @@ async fn a_singletons_right_is_held_once(db: PgPool) {
     });
     taken.await.expect("the right passes on");
 }
+
+#[sqlx::test(migrations = false)]
+async fn processes_that_migrate_at_once_wait_for_each_other(db: PgPool) {
+    let migrate = || dagwright_state::migrate(&db);
+    let (a, b, c) = tokio::join!(migrate(), migrate(), migrate());
+    a.and(b).and(c).expect("migrated, once");
+    let clusters: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM cluster").fetch_one(&db).await.expect("read");
+    assert_eq!(clusters, 1);
+}
