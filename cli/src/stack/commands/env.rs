@@ -56,7 +56,8 @@ pub fn variables(settings: &Settings) -> anyhow::Result<Vec<(&'static str, Strin
     Ok(vec![
         ("KUBECONFIG", settings.kubeconfig().display().to_string()),
         ("DAGWRIGHT_QUERY_URL", settings.url("query")),
-        ("DAGWRIGHT_DISPATCHER_URL", settings.dispatcher_urls()),
+        // One of the two replicas: either answers everything.
+        ("DAGWRIGHT_DISPATCHER_URL", settings.url("dispatcher-0")),
         ("DAGWRIGHT_RPC_URL", settings.url("rpc")),
         ("DAGWRIGHT_TOKEN", token),
         ("DAGWRIGHT_DATA_BUCKET", settings.bucket()),
