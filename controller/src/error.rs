@@ -71,9 +71,10 @@ impl PassError {
     pub fn stall(&self) -> Option<Stall> {
         let Self::Aws(error) = self else { return None };
         match error.class {
-            Class::Denied => {
-                Some(Stall::new(FORBIDDEN, format!("the controller's role may not {error}; grant it that right")))
-            }
+            Class::Denied => Some(Stall::new(
+                FORBIDDEN,
+                format!("the controller's role may not {error}; grant it that right"),
+            )),
             Class::Permanent => Some(Stall::new(REFUSED, error.to_string())),
             _ => None,
         }

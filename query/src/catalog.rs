@@ -39,8 +39,7 @@ pub type Readable = HashMap<DatasetName, CatalogDataset>;
 #[must_use]
 pub fn readable(caller: &Caller, datasets: Vec<CatalogDataset>) -> Readable {
     let granted = datasets.into_iter().filter(|dataset| {
-        caller.opens(&dataset.namespace)
-            && dataset.read_roles.iter().any(|role| caller.roles.contains(role))
+        caller.opens(&dataset.namespace) && dataset.read_roles.iter().any(|role| caller.roles.contains(role))
     });
     granted.map(|dataset| (sql_name(&dataset), dataset)).collect()
 }

@@ -60,7 +60,8 @@ impl AwsError {
     {
         let (class, message) = match error {
             SdkError::ServiceError(service) => {
-                let (code, text) = (service.err().code().unwrap_or("Unknown"), service.err().message().unwrap_or(""));
+                let (code, text) =
+                    (service.err().code().unwrap_or("Unknown"), service.err().message().unwrap_or(""));
                 (classify(code), format!("{code}: {text}"))
             }
             SdkError::ConstructionFailure(_) => (Class::Permanent, "the request could not be built".into()),
@@ -77,14 +78,27 @@ fn classify(code: &str) -> Class {
     match code {
         "RequestThrottled" | "OverLimit" => Class::Throttled,
         c if c.contains("Throttl") || c.contains("TooManyRequests") || c == "SlowDown" => Class::Throttled,
-        "RESOURCE_NOT_FOUND" | "NoSuchKey" | "NoSuchBucket" | "NoSuchEntity" | "NonExistentQueue" | "QueueDoesNotExist" => Class::NotFound,
+        "RESOURCE_NOT_FOUND" | "NoSuchKey" | "NoSuchBucket" | "NoSuchEntity" | "NonExistentQueue"
+        | "QueueDoesNotExist" => Class::NotFound,
         c if c.contains("NotFound") || c.ends_with("DoesNotExist") => Class::NotFound,
-        "PreconditionFailed" | "ConditionalRequestConflict" | "QueueNameExists" | "QueueDeletedRecently" => Class::Conflict,
-        c if c.contains("AlreadyExists") || c.contains("ResourceExists") || c.contains("Conflict") => Class::Conflict,
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "InvalidClientTokenId" | "ExpiredToken"
-        | "SignatureDoesNotMatch" | "ExpiredTokenException" | "InvalidAccessKeyId" => Class::Denied,
+        "PreconditionFailed" | "ConditionalRequestConflict" | "QueueNameExists" | "QueueDeletedRecently" => {
+            Class::Conflict
+        }
+        c if c.contains("AlreadyExists") || c.contains("ResourceExists") || c.contains("Conflict") => {
+            Class::Conflict
+        }
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "UnauthorizedOperation"
+        | "InvalidClientTokenId"
+        | "ExpiredToken"
+        | "SignatureDoesNotMatch"
+        | "ExpiredTokenException"
+        | "InvalidAccessKeyId" => Class::Denied,
         c if c.contains("Capacity") || c.contains("LimitExceeded") => Class::Capacity,
-        "InternalError" | "InternalFailure" | "ServiceUnavailable" | "ServerException" | "RequestTimeout" => Class::Transient,
+        "InternalError" | "InternalFailure" | "ServiceUnavailable" | "ServerException" | "RequestTimeout" => {
+            Class::Transient
+        }
         _ => Class::Permanent,
     }
 }

@@ -10,12 +10,12 @@ pub mod object_read;
 pub mod object_write;
 pub mod queue_receive;
 pub mod queue_send;
-pub mod service_scale;
-pub mod task_credentials;
-pub mod secret_read;
 pub mod queues;
+pub mod secret_read;
 pub mod secrets;
+pub mod service_scale;
 pub mod services;
+pub mod task_credentials;
 pub mod task_definitions;
 
 pub use aws_config::SdkConfig;

@@ -331,6 +331,8 @@ pub struct CredentialsResponse {
 
 impl std::fmt::Debug for CredentialsResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CredentialsResponse").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+        f.debug_struct("CredentialsResponse")
+            .field("access_key_id", &self.access_key_id)
+            .finish_non_exhaustive()
     }
 }

@@ -133,7 +133,12 @@ mod tests {
             output: "transfers".into(),
             column_schema: 1,
             config: vec![("sql".into(), "select 1".into()), ("b".into(), "2".into())],
-            inputs: vec![Input { port: "logs".into(), mapping: "identity".into(), filter: String::new(), reads }],
+            inputs: vec![Input {
+                port: "logs".into(),
+                mapping: "identity".into(),
+                filter: String::new(),
+                reads,
+            }],
         }
     }
 

@@ -34,7 +34,8 @@ pub fn sql_name(namespace: &str, dataset: &str) -> String {
 }
 
 /// Schemas and catalogs that the engine itself has; a namespace of that name must not shadow them.
-const ENGINE_SCHEMAS: &[&str] = &["information_schema", "main", "memory", "pg", "pg_catalog", "public", "system", "temp"];
+const ENGINE_SCHEMAS: &[&str] =
+    &["information_schema", "main", "memory", "pg", "pg_catalog", "public", "system", "temp"];
 
 /// Keywords of the engine that a schema must not be named after without quotes, sorted. Frozen: adding a word renames the
 /// schema of a namespace that users already query; the query service's tests compare it with the engine's own list.
@@ -75,8 +76,13 @@ mod tests {
     #[test]
     fn namespaces_that_sql_would_misread_get_a_prefix() {
         for (namespace, schema) in [
-            ("demo", "demo"), ("team-b", "team_b"), ("default", "ns_default"), ("main", "ns_main"),
-            ("0x", "ns_0x"), ("ns-default", "ns_ns_default"), ("information-schema", "ns_information_schema"),
+            ("demo", "demo"),
+            ("team-b", "team_b"),
+            ("default", "ns_default"),
+            ("main", "ns_main"),
+            ("0x", "ns_0x"),
+            ("ns-default", "ns_ns_default"),
+            ("information-schema", "ns_information_schema"),
         ] {
             assert_eq!(sql_schema_name(namespace), schema);
         }

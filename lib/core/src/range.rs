@@ -202,7 +202,8 @@ mod tests {
     use super::*;
 
     fn range() -> impl Strategy<Value = BlockRange> {
-        (0u64..60, 1u64..12).prop_map(|(start, len)| BlockRange::new(start, start + len).expect("len is at least 1"))
+        (0u64..60, 1u64..12)
+            .prop_map(|(start, len)| BlockRange::new(start, start + len).expect("len is at least 1"))
     }
 
     fn heights(ranges: &[BlockRange]) -> BTreeSet<u64> {

@@ -58,8 +58,10 @@ impl IntoResponse for Rejection {
 /// One span a request with method and path; server errors are logged by the layer.
 #[must_use]
 #[expect(clippy::type_complexity, reason = "the layer's type carries its closures")]
-pub fn trace_layer()
--> TraceLayer<SharedClassifier<ServerErrorsAsFailures>, impl Fn(&Request<Body>) -> tracing::Span + Clone + Send + Sync> {
+pub fn trace_layer() -> TraceLayer<
+    SharedClassifier<ServerErrorsAsFailures>,
+    impl Fn(&Request<Body>) -> tracing::Span + Clone + Send + Sync,
+> {
     TraceLayer::new_for_http().make_span_with(|request: &Request<Body>| {
         tracing::info_span!("http.request", method = %request.method(), path = request.uri().path())
     })

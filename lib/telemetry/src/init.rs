@@ -6,7 +6,8 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 use crate::{CommonArgs, LogFormat};
 
 /// Buckets of every duration metric, in seconds: from a cached answer to a slow chunk.
-const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+const SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// Logs, metrics or traces could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,9 @@ pub fn init(args: &CommonArgs, service: &'static str) -> Result<Telemetry, InitE
     let filter = EnvFilter::try_new(&args.log_filter)
         .map_err(|source| InitError::Filter { directives: args.log_filter.clone(), source })?;
     let logs = match args.log_format {
-        LogFormat::Text => tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
+        LogFormat::Text => {
+            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed()
+        }
         LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
     };
     let traces = tracer(service)?;
@@ -76,7 +79,8 @@ pub fn init(args: &CommonArgs, service: &'static str) -> Result<Telemetry, InitE
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|e| InitError::Install { what: "the metrics recorder", message: e.to_string() })?;
-    metrics::gauge!("dagwright_build_info", "version" => env!("CARGO_PKG_VERSION"), "service" => service).set(1.0);
+    metrics::gauge!("dagwright_build_info", "version" => env!("CARGO_PKG_VERSION"), "service" => service)
+        .set(1.0);
     Ok(Telemetry { metrics, traces })
 }
 

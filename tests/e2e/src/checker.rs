@@ -22,8 +22,16 @@ pub async fn assert_covered_once(world: &World, namespace: &str, outputs: &[&str
         .expect("read coverage");
         let mut at = i64::try_from(from).expect("heights fit");
         for row in &rows {
-            assert_eq!(row.get::<i64, _>("lower"), at, "{namespace}/{output}: a hole or an overlap below this partition");
-            assert_eq!(row.get::<i64, _>("revision"), 1, "{namespace}/{output}: a partition was committed more than once");
+            assert_eq!(
+                row.get::<i64, _>("lower"),
+                at,
+                "{namespace}/{output}: a hole or an overlap below this partition"
+            );
+            assert_eq!(
+                row.get::<i64, _>("revision"),
+                1,
+                "{namespace}/{output}: a partition was committed more than once"
+            );
             at = row.get("upper");
         }
         assert_eq!(at, i64::try_from(to).expect("heights fit"), "{namespace}/{output}: coverage ends early");
@@ -43,11 +51,12 @@ async fn assert_one_success_per_task(world: &World, namespace: &str) {
     .await
     .expect("read attempts");
     assert_eq!(twice, 0, "{namespace}: tasks with more than one successful attempt");
-    let unfinished: i64 = sqlx::query_scalar("SELECT count(*) FROM tasks JOIN jobs USING (job_id) WHERE namespace = $1")
-        .bind(namespace)
-        .fetch_one(&world.state)
-        .await
-        .expect("read tasks");
+    let unfinished: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM tasks JOIN jobs USING (job_id) WHERE namespace = $1")
+            .bind(namespace)
+            .fetch_one(&world.state)
+            .await
+            .expect("read tasks");
     assert_eq!(unfinished, 0, "{namespace}: unfinished tasks although everything is covered");
 }
 
@@ -86,7 +95,10 @@ pub async fn list_objects(world: &World, prefix: &str) -> BTreeMap<String, i64> 
 
 /// The bucket that pointers name.
 pub async fn bucket(world: &World) -> String {
-    sqlx::query_scalar("SELECT bucket FROM partition_objects LIMIT 1").fetch_one(&world.state).await.expect("some object")
+    sqlx::query_scalar("SELECT bucket FROM partition_objects LIMIT 1")
+        .fetch_one(&world.state)
+        .await
+        .expect("some object")
 }
 
 /// An S3 client with the credentials that `dagwright env` gives a person.
@@ -117,7 +129,14 @@ async fn aws(world: &World) -> aws_config::SdkConfig {
 }
 
 /// Asserts, block by block, that SQL over the datasets says what the node says.
-pub async fn assert_query_equals_node(world: &World, schema: &str, tables: [&str; 3], node_url: &str, from: u64, to: u64) {
+pub async fn assert_query_equals_node(
+    world: &World,
+    schema: &str,
+    tables: [&str; 3],
+    node_url: &str,
+    from: u64,
+    to: u64,
+) {
     let [blocks, transactions, logs] = tables.map(|table| format!("{schema}.{table}"));
     let sql = format!(
         "select b.block_number, '0x' || lower(hex(b.block_hash)) as hash, b.gas_used,
@@ -132,7 +151,12 @@ pub async fn assert_query_equals_node(world: &World, schema: &str, tables: [&str
     for row in rows {
         let facts = block_facts(&world.http, node_url, number(&row[0])).await;
         assert_eq!(row[1].as_str(), Some(facts.hash.as_str()), "hash of block {}", facts.number);
-        assert_eq!((number(&row[2]), number(&row[3]), number(&row[4])), (facts.gas_used, facts.transactions, facts.logs), "block {}", facts.number);
+        assert_eq!(
+            (number(&row[2]), number(&row[3]), number(&row[4])),
+            (facts.gas_used, facts.transactions, facts.logs),
+            "block {}",
+            facts.number
+        );
     }
 }
 

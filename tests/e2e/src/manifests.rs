@@ -15,7 +15,15 @@ pub struct LocalSync<'a> {
 
 impl<'a> LocalSync<'a> {
     pub fn new(namespace: &'a str, rpc_url: &'a str) -> Self {
-        Self { namespace, rpc_url, from: 0, to: 400, chunk_size: 20, outputs: &["blocks", "transactions", "logs"], max_attempts: 8 }
+        Self {
+            namespace,
+            rpc_url,
+            from: 0,
+            to: 400,
+            chunk_size: 20,
+            outputs: &["blocks", "transactions", "logs"],
+            max_attempts: 8,
+        }
     }
 
     pub fn objects(&self) -> Vec<Value> {
@@ -26,11 +34,17 @@ impl<'a> LocalSync<'a> {
     }
 
     pub fn rpc_pool(&self, providers: &[(&str, &str)]) -> Value {
-        let providers: Vec<Value> = providers.iter().map(|(name, url)| json!({ "name": name, "url": { "value": url } })).collect();
-        object(self.namespace, "RpcPool", "node", json!({
-            "chain": { "id": 31337 }, "providers": providers, "timeout": "5s",
-            "failover": { "onVerificationFailure": "Cordon", "cordonFor": "1m" },
-        }))
+        let providers: Vec<Value> =
+            providers.iter().map(|(name, url)| json!({ "name": name, "url": { "value": url } })).collect();
+        object(
+            self.namespace,
+            "RpcPool",
+            "node",
+            json!({
+                "chain": { "id": 31337 }, "providers": providers, "timeout": "5s",
+                "failover": { "onVerificationFailure": "Cordon", "cordonFor": "1m" },
+            }),
+        )
     }
 
     pub fn chain_sync(&self) -> Value {
@@ -39,8 +53,11 @@ impl<'a> LocalSync<'a> {
 
     /// The ChainSync with top-level spec fields replaced.
     pub fn chain_sync_with(&self, replaced: Value) -> Value {
-        let outputs: Vec<Value> =
-            self.outputs.iter().map(|kind| json!({ "kind": kind, "datasetRef": { "name": format!("chain-{kind}") } })).collect();
+        let outputs: Vec<Value> = self
+            .outputs
+            .iter()
+            .map(|kind| json!({ "kind": kind, "datasetRef": { "name": format!("chain-{kind}") } }))
+            .collect();
         let mut spec = json!({
             "chain": { "id": 31337, "profile": "anvil" },
             "mode": { "fixedTarget": { "from": self.from, "to": self.to } },
@@ -59,17 +76,27 @@ impl<'a> LocalSync<'a> {
 }
 
 pub fn worker_pool(namespace: &str) -> Value {
-    object(namespace, "WorkerPool", "ingest", json!({
-        "image": "dagwright/worker:local", "cpu": 256, "memoryMiB": 512, "slots": 2,
-        "run": { "service": { "min": 1, "max": 2, "tasksPerWorker": 4, "cooldown": "30s" } },
-        "queue": { "maxReceiveCount": 3 }, "stopTimeout": "20s", "deletionPolicy": "Delete",
-    }))
+    object(
+        namespace,
+        "WorkerPool",
+        "ingest",
+        json!({
+            "image": "dagwright/worker:local", "cpu": 256, "memoryMiB": 512, "slots": 2,
+            "run": { "service": { "min": 1, "max": 2, "tasksPerWorker": 4, "cooldown": "30s" } },
+            "queue": { "maxReceiveCount": 3 }, "stopTimeout": "20s", "deletionPolicy": "Delete",
+        }),
+    )
 }
 
 pub fn dataset(namespace: &str, kind: &str) -> Value {
-    object(namespace, "Dataset", &format!("chain-{kind}"), json!({
-        "storage": { "s3": {} }, "schema": { "evm": kind }, "partitioning": { "blockRange": {} }, "readRoles": ["analyst"],
-    }))
+    object(
+        namespace,
+        "Dataset",
+        &format!("chain-{kind}"),
+        json!({
+            "storage": { "s3": {} }, "schema": { "evm": kind }, "partitioning": { "blockRange": {} }, "readRoles": ["analyst"],
+        }),
+    )
 }
 
 fn object(namespace: &str, kind: &str, name: &str, spec: Value) -> Value {

@@ -17,7 +17,12 @@ pub async fn block_facts(http: &reqwest::Client, url: &str, number: u64) -> Bloc
     let height = format!("0x{number:x}");
     let block = call(http, url, "eth_getBlockByNumber", json!([height, true])).await;
     let receipts = call(http, url, "eth_getBlockReceipts", json!([height])).await;
-    let logs = receipts.as_array().expect("receipts are a list").iter().map(|r| r["logs"].as_array().map_or(0, Vec::len) as u64).sum();
+    let logs = receipts
+        .as_array()
+        .expect("receipts are a list")
+        .iter()
+        .map(|r| r["logs"].as_array().map_or(0, Vec::len) as u64)
+        .sum();
     BlockFacts {
         number,
         hash: block["hash"].as_str().expect("a block has a hash").to_owned(),
@@ -29,7 +34,8 @@ pub async fn block_facts(http: &reqwest::Client, url: &str, number: u64) -> Bloc
 
 async fn call(http: &reqwest::Client, url: &str, method: &str, params: Value) -> Value {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-    let answer: Value = http.post(url).json(&body).send().await.expect("the node answers").json().await.expect("JSON");
+    let answer: Value =
+        http.post(url).json(&body).send().await.expect("the node answers").json().await.expect("JSON");
     assert!(answer.get("error").is_none(), "{method}: {answer}");
     answer["result"].clone()
 }

@@ -34,7 +34,9 @@ pub async fn hit_and_wait_for_successor(name: &str, signal: Signal) {
 /// Worker processes of one namespace's pool, by their environment.
 pub fn workers_of(namespace: &str) -> Vec<i32> {
     let mark = format!("DAGWRIGHT_NAMESPACE={namespace}");
-    let pids = fs::read_dir("/proc").expect("/proc").filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let pids = fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| program(*pid).is_some_and(|p| p.ends_with("dagwright-worker")))
         .filter(|pid| environment_of(*pid).iter().any(|entry| *entry == mark))
         .collect()
@@ -51,7 +53,11 @@ pub fn alive(pid: i32) -> bool {
 /// The environment of a process, `NAME=value` each.
 pub fn environment_of(pid: i32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    bytes.split(|b| *b == 0).filter(|e| !e.is_empty()).map(|e| String::from_utf8_lossy(e).into_owned()).collect()
+    bytes
+        .split(|b| *b == 0)
+        .filter(|e| !e.is_empty())
+        .map(|e| String::from_utf8_lossy(e).into_owned())
+        .collect()
 }
 
 /// Names and pids of all processes that `dagwright ps` lists.

@@ -34,11 +34,13 @@ impl World {
     pub async fn enter() -> Self {
         let turn = ONE_AT_A_TIME.lock().await;
         let env = environment();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig(&env["KUBECONFIG"]), &Default::default())
-            .await
-            .expect("the stack's kubeconfig is complete");
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig(&env["KUBECONFIG"]), &Default::default())
+                .await
+                .expect("the stack's kubeconfig is complete");
         let state = PgPool::connect(&env["STATE_DATABASE_URL"]).await.expect("the state database answers");
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a plain client");
+        let http =
+            reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a plain client");
         let kube = Client::try_from(config).expect("a client from the kubeconfig");
         Self { env, kube, state, http, _turn: turn }
     }
@@ -65,22 +67,46 @@ impl World {
     }
 
     pub async fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Value, String> {
-        let object = self.api(kind, namespace).get(name).await.map_err(|e| format!("get {kind} {namespace}/{name}: {e}"))?;
+        let object = self
+            .api(kind, namespace)
+            .get(name)
+            .await
+            .map_err(|e| format!("get {kind} {namespace}/{name}: {e}"))?;
         serde_json::to_value(&object).map_err(|e| e.to_string())
     }
 
     /// The condition `kind` of an object when it is `status` for the current generation.
-    pub async fn condition(&self, kind: &str, namespace: &str, name: &str, condition: &str, status: &str) -> Result<Value, String> {
+    pub async fn condition(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        condition: &str,
+        status: &str,
+    ) -> Result<Value, String> {
         let object = self.get(kind, namespace, name).await?;
         let generation = object["metadata"]["generation"].clone();
-        let found = object["status"]["conditions"].as_array().and_then(|all| all.iter().find(|c| c["type"] == condition)).cloned();
+        let found = object["status"]["conditions"]
+            .as_array()
+            .and_then(|all| all.iter().find(|c| c["type"] == condition))
+            .cloned();
         match found {
             Some(c) if c["status"] == status && c["observedGeneration"] == generation => Ok(c),
-            _ => Err(format!("{kind} {namespace}/{name} wants {condition}={status}; status is {}", object["status"])),
+            _ => Err(format!(
+                "{kind} {namespace}/{name} wants {condition}={status}; status is {}",
+                object["status"]
+            )),
         }
     }
 
-    pub async fn wait_condition(&self, kind: &str, namespace: &str, name: &str, condition: &str, status: &str) -> Value {
+    pub async fn wait_condition(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        condition: &str,
+        status: &str,
+    ) -> Value {
         let what = format!("{kind} {namespace}/{name} {condition}={status}");
         wait_for(&what, || self.condition(kind, namespace, name, condition, status)).await
     }
@@ -115,7 +141,9 @@ impl World {
         wait_for(&format!("{kind} {namespace}/{name} to be gone"), || async {
             match api.get_opt(name).await {
                 Ok(None) => Ok(()),
-                Ok(Some(left)) => Err(format!("finalizers {:?}, status {}", left.finalizers(), left.data["status"])),
+                Ok(Some(left)) => {
+                    Err(format!("finalizers {:?}, status {}", left.finalizers(), left.data["status"]))
+                }
                 Err(e) => Err(e.to_string()),
             }
         })
@@ -125,7 +153,10 @@ impl World {
     async fn ensure_namespace(&self, name: &str) {
         let namespaces: Api<Namespace> = Api::all(self.kube.clone());
         let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-        namespaces.patch(name, &PatchParams::apply("e2e"), &Patch::Apply(&body)).await.expect("apply the namespace");
+        namespaces
+            .patch(name, &PatchParams::apply("e2e"), &Patch::Apply(&body))
+            .await
+            .expect("apply the namespace");
     }
 }
 
@@ -143,9 +174,12 @@ pub fn environment() -> BTreeMap<String, String> {
 
 /// The CLI with the test stack's name. Its path comes from `./dev test`.
 pub fn dagwright(args: &[&str]) -> Command {
-    let program = std::env::var("DAGWRIGHT_BIN").expect("DAGWRIGHT_BIN is set by `./dev test` and `./dev cargo`");
+    let program =
+        std::env::var("DAGWRIGHT_BIN").expect("DAGWRIGHT_BIN is set by `./dev test` and `./dev cargo`");
     let mut command = Command::new(program);
-    command.args(args).env("DAGWRIGHT_STACK", std::env::var("DAGWRIGHT_TEST_STACK").unwrap_or_else(|_| "test".into()));
+    command
+        .args(args)
+        .env("DAGWRIGHT_STACK", std::env::var("DAGWRIGHT_TEST_STACK").unwrap_or_else(|_| "test".into()));
     command
 }
 

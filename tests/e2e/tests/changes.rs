@@ -35,7 +35,8 @@ async fn a_chunk_size_changed_half_way_shapes_new_ranges_only() {
 async fn an_output_added_to_a_stream_at_work_catches_up() {
     let world = World::enter().await;
     let node = world.url("EVM_RPC_URL").to_owned();
-    let first = LocalSync { chunk_size: 10, to: 200, outputs: &["blocks"], ..LocalSync::new("e2e-output", &node) };
+    let first =
+        LocalSync { chunk_size: 10, to: 200, outputs: &["blocks"], ..LocalSync::new("e2e-output", &node) };
     world.apply("e2e-output", &first.objects()).await;
     wait_for_some(&world, "e2e-output").await;
     let second = LocalSync { outputs: &["blocks", "logs"], ..first };
@@ -74,11 +75,14 @@ async fn a_followed_head_stays_behind_the_safe_block_and_moves_with_it() {
     let sync = LocalSync { chunk_size: 50, ..LocalSync::new("e2e-follow", &node) };
     let mut objects = sync.objects();
     objects.pop();
-    objects.push(sync.chain_sync_with(json!({ "mode": { "followHead": { "from": 0, "behind": { "blocks": 10 } } } })));
+    objects.push(
+        sync.chain_sync_with(json!({ "mode": { "followHead": { "from": 0, "behind": { "blocks": 10 } } } })),
+    );
     world.apply("e2e-follow", &objects).await;
     world.wait_condition("ChainSync", "e2e-follow", "chain", "Synced", "True").await;
     let object = world.get("ChainSync", "e2e-follow", "chain").await.expect("the ChainSync");
     let stream = &object["status"]["streams"][0];
-    let (head, target) = (object["status"]["head"].as_u64().expect("a head"), stream["target"].as_u64().expect("a target"));
+    let (head, target) =
+        (object["status"]["head"].as_u64().expect("a head"), stream["target"].as_u64().expect("a target"));
     assert!(target <= head + 1 - 10, "target {target} stays 10 blocks behind head {head}");
 }

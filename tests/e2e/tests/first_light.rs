@@ -66,7 +66,15 @@ async fn a_namespace_with_a_reserved_name_works() {
     assert_eq!(schema, "ns_default");
     let dataset = world.get("Dataset", "default", "chain-blocks").await.expect("the Dataset");
     assert_eq!(dataset["status"]["sqlName"], "ns_default.chain_blocks");
-    assert_query_equals_node(&world, &schema, ["chain_blocks", "chain_transactions", "chain_logs"], &node, 0, 60).await;
+    assert_query_equals_node(
+        &world,
+        &schema,
+        ["chain_blocks", "chain_transactions", "chain_logs"],
+        &node,
+        0,
+        60,
+    )
+    .await;
 }
 
 /// kstatus, as Flux and `kubectl` plugins evaluate it: InProgress at first sight, then Current; a broken reference is Failed.
@@ -86,8 +94,16 @@ async fn kstatus_sees_progress_then_current_and_failure_of_a_broken_reference() 
     })
     .await;
     let created = world.get("ChainSync", "e2e-kstatus", "chain").await.expect("the ChainSync");
-    let stalled = created["status"]["conditions"].as_array().expect("conditions").iter().find(|c| c["type"] == "Stalled").expect("Stalled");
-    assert!(stalled["message"].as_str().expect("a message").contains("nowhere"), "the message names what is missing: {stalled}");
+    let stalled = created["status"]["conditions"]
+        .as_array()
+        .expect("conditions")
+        .iter()
+        .find(|c| c["type"] == "Stalled")
+        .expect("Stalled");
+    assert!(
+        stalled["message"].as_str().expect("a message").contains("nowhere"),
+        "the message names what is missing: {stalled}"
+    );
 
     world.apply("e2e-kstatus", &[sync.chain_sync()]).await;
     wait_for("kstatus Current", || async {
@@ -103,7 +119,8 @@ fn expect_kstatus(object: &Value, wanted: Kstatus) -> Result<(), String> {
 }
 
 fn kubectl(world: &World, args: &[&str]) -> String {
-    let out = Command::new("kubectl").args(args).envs(&world.env).output().expect("kubectl is on the stack's PATH");
+    let out =
+        Command::new("kubectl").args(args).envs(&world.env).output().expect("kubectl is on the stack's PATH");
     assert!(out.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).into_owned()
 }

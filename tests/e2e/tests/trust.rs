@@ -58,7 +58,10 @@ async fn with_only_a_liar_nothing_is_committed_and_the_sync_says_why() {
     assert_eq!(stalled["reason"], "TasksFailed");
     let object = world.get("ChainSync", namespace, "chain").await.expect("the ChainSync");
     let problem = object["status"]["problems"][0]["message"].as_str().expect("a problem").to_owned();
-    assert!(problem.contains("liar") && problem.contains("block"), "the problem names provider and block: {problem}");
+    assert!(
+        problem.contains("liar") && problem.contains("block"),
+        "the problem names provider and block: {problem}"
+    );
     let partitions: i64 = sqlx::query_scalar("SELECT count(*) FROM partition_versions WHERE namespace = $1")
         .bind(namespace)
         .fetch_one(&world.state)
@@ -89,7 +92,10 @@ async fn a_deleted_object_is_reported_and_never_made_again_in_silence() {
     let ready = world.wait_condition("Dataset", namespace, "chain-logs", "Ready", "False").await;
     assert_eq!(ready["reason"], "ObjectMissing");
     assert!(list_objects(&world, &key).await.is_empty(), "nobody wrote it again");
-    let error = world.query("select count(*) from e2e_missing.chain_logs where data is null").await.expect_err("a query that needs it");
+    let error = world
+        .query("select count(*) from e2e_missing.chain_logs where data is null")
+        .await
+        .expect_err("a query that needs it");
     assert!(error.contains("ObjectMissing"), "the query says why: {error}");
 }
 
@@ -99,7 +105,13 @@ async fn remove_all_versions(world: &World, key: &str) {
     let ids: Vec<ObjectIdentifier> = listed
         .versions()
         .iter()
-        .map(|v| ObjectIdentifier::builder().key(key).set_version_id(v.version_id().map(Into::into)).build().expect("a key"))
+        .map(|v| {
+            ObjectIdentifier::builder()
+                .key(key)
+                .set_version_id(v.version_id().map(Into::into))
+                .build()
+                .expect("a key")
+        })
         .collect();
     let delete = Delete::builder().set_objects(Some(ids)).build().expect("objects");
     s3.delete_objects().bucket(&bucket).delete(delete).send().await.expect("delete the object");
@@ -114,7 +126,14 @@ async fn a_poison_message_goes_to_the_dead_letter_queue_and_shows_in_status() {
     world.wait_condition("WorkerPool", namespace, "ingest", "Ready", "True").await;
     let pool = world.get("WorkerPool", namespace, "ingest").await.expect("the pool");
     let queue = pool["status"]["queueUrl"].as_str().expect("a queue").to_owned();
-    sqs(&world).await.send_message().queue_url(&queue).message_body("{\"no\": \"task\"}").send().await.expect("send");
+    sqs(&world)
+        .await
+        .send_message()
+        .queue_url(&queue)
+        .message_body("{\"no\": \"task\"}")
+        .send()
+        .await
+        .expect("send");
     wait_for("the pool to count a dead letter", || async {
         let pool = world.get("WorkerPool", namespace, "ingest").await?;
         match pool["status"]["deadLetters"].as_u64() {
@@ -155,7 +174,14 @@ async fn a_pool_cannot_claim_for_another_and_no_process_holds_a_root_key() {
     let claim = json!({ "workerId": uuid::Uuid::nil(), "offered": [{ "taskId": foreign, "attempt": 1 }] });
     let claim_as = async |bearer: &str| -> (u16, Value) {
         let url = format!("{}/v1/tasks:claim", world.url("DAGWRIGHT_DISPATCHER_URL"));
-        let answer = world.http.post(url).bearer_auth(bearer).json(&claim).send().await.expect("the dispatcher answers");
+        let answer = world
+            .http
+            .post(url)
+            .bearer_auth(bearer)
+            .json(&claim)
+            .send()
+            .await
+            .expect("the dispatcher answers");
         (answer.status().as_u16(), answer.json().await.expect("problem+json"))
     };
     assert_eq!(claim_as("dwp_nobody").await.0, 401);
@@ -167,7 +193,9 @@ async fn a_pool_cannot_claim_for_another_and_no_process_holds_a_root_key() {
     });
     for pid in products.map(|(_, pid)| pid).chain(workers_of(namespace)).chain(workers) {
         let environment = environment_of(pid);
-        let root = environment.iter().find(|e| e.starts_with("AWS_ACCESS_KEY_ID=") || e.starts_with("AWS_SECRET_ACCESS_KEY="));
+        let root = environment
+            .iter()
+            .find(|e| e.starts_with("AWS_ACCESS_KEY_ID=") || e.starts_with("AWS_SECRET_ACCESS_KEY="));
         assert_eq!(root, None, "process {pid} holds a long-lived key");
     }
 }
