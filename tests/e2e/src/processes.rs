@@ -8,7 +8,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{stack::dagwright, wait::wait_for};
+use crate::{World, stack::dagwright, wait::wait_for};
 
 /// The pid of a process that `dagwright ps` lists.
 pub fn pid_of(name: &str) -> Option<i32> {
@@ -31,14 +31,20 @@ pub async fn hit_and_wait_for_successor(name: &str, signal: Signal) {
     .await;
 }
 
-/// Worker processes of one namespace's pool, by their environment.
-pub fn workers_of(namespace: &str) -> Vec<i32> {
-    let mark = format!("DAGWRIGHT_NAMESPACE={namespace}");
+/// Worker processes of one namespace's pool, by their environment. The endpoint tells this stack's from another's.
+pub fn workers_of(world: &World, namespace: &str) -> Vec<i32> {
+    let marks = [
+        format!("DAGWRIGHT_NAMESPACE={namespace}"),
+        format!("AWS_ENDPOINT_URL={}", world.url("AWS_ENDPOINT_URL")),
+    ];
     let pids = fs::read_dir("/proc")
         .expect("/proc")
         .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| program(*pid).is_some_and(|p| p.ends_with("dagwright-worker")))
-        .filter(|pid| environment_of(*pid).iter().any(|entry| *entry == mark))
+        .filter(|pid| {
+            let environment = environment_of(*pid);
+            marks.iter().all(|mark| environment.contains(mark))
+        })
         .collect()
 }
 

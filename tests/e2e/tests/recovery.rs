@@ -51,7 +51,7 @@ async fn a_worker_killed_mid_range_loses_nothing() {
     let world = World::enter().await;
     let node = world.url("EVM_RPC_URL").to_owned();
     let sync = sync_under_way(&world, "e2e-kill-worker", &node).await;
-    let workers = workers_of("e2e-kill-worker");
+    let workers = workers_of(&world, "e2e-kill-worker");
     assert!(!workers.is_empty(), "a worker runs");
     workers.iter().for_each(|pid| send(*pid, Signal::SIGKILL));
     ends_whole(&world, &sync).await;

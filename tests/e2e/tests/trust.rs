@@ -151,7 +151,7 @@ async fn a_pool_cannot_claim_for_another_and_no_process_holds_a_root_key() {
     let world = World::enter().await;
     world.apply("e2e-pool", &[worker_pool("e2e-pool")]).await;
     let (workers, token) = wait_for("a worker of the pool with its token", || async {
-        let workers = workers_of("e2e-pool");
+        let workers = workers_of(&world, "e2e-pool");
         let token = workers.iter().find_map(|pid| pool_token(*pid));
         token.map(|token| (workers, token)).ok_or_else(|| "no worker runs".to_owned())
     })
@@ -191,7 +191,7 @@ async fn a_pool_cannot_claim_for_another_and_no_process_holds_a_root_key() {
     let products = listed().into_iter().filter(|(name, _)| {
         ["controller", "dispatcher", "query", "rpc"].iter().any(|product| name.starts_with(product))
     });
-    for pid in products.map(|(_, pid)| pid).chain(workers_of(namespace)).chain(workers) {
+    for pid in products.map(|(_, pid)| pid).chain(workers_of(&world, namespace)).chain(workers) {
         let environment = environment_of(pid);
         let root = environment
             .iter()
