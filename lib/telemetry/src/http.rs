@@ -57,7 +57,6 @@ impl IntoResponse for Rejection {
 
 /// One span a request with method and path; server errors are logged by the layer.
 #[must_use]
-#[expect(clippy::type_complexity, reason = "the layer's type carries its closures")]
 pub fn trace_layer() -> TraceLayer<
     SharedClassifier<ServerErrorsAsFailures>,
     impl Fn(&Request<Body>) -> tracing::Span + Clone + Send + Sync,

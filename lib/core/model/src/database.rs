@@ -63,8 +63,8 @@ pub enum RowState {
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const LATER: Duration = Duration::seconds(60);
 
-impl Row {
-    pub fn new() -> Self {
+impl Default for Row {
+    fn default() -> Self {
         Self {
             state: RowState::Queued { due: true },
             attempt: 1,
@@ -80,7 +80,9 @@ impl Row {
             wrong: None,
         }
     }
+}
 
+impl Row {
     pub fn ended(&self) -> bool {
         matches!(self.state, RowState::Completed | RowState::Failed | RowState::Canceled)
     }
@@ -111,7 +113,7 @@ impl Row {
     fn spoil(&mut self, protocol: &Protocol, before: &Self, event: &Event) {
         match (protocol.mutant, event) {
             (Some(Mutant::OrdinalNotRaised), _) if !matches!(event, Event::Redrive) => {
-                self.attempt = before.attempt
+                self.attempt = before.attempt;
             }
             (Some(Mutant::ReleaseSpends), Event::Release) => self.spent += 1,
             (Some(Mutant::FailureIsFree), Event::Fail { .. }) => self.spent = before.spent,

@@ -134,7 +134,7 @@ impl Model for Protocol {
 
     fn init_states(&self) -> Vec<State> {
         vec![State {
-            rows: vec![Row::new(); self.tasks.into()],
+            rows: vec![Row::default(); self.tasks.into()],
             messages: BTreeMap::new(),
             ever_sent: BTreeSet::new(),
             workers: vec![Worker::Idle; self.workers.into()],
@@ -295,7 +295,7 @@ impl Protocol {
             Action::SendRest(d) => self.send_rest(s, d),
             Action::Overdue(t) => s.rows[usize::from(t)].outbox.iter_mut().for_each(|row| row.1 = false),
             Action::ClaimOffered { worker, message, answered } => {
-                self.claim_offered(s, worker, message, answered)
+                self.claim_offered(s, worker, message, answered);
             }
             Action::ClaimFurther { worker, task, answered } => self.claim(s, worker, task, answered),
             Action::Upload(w) => {
@@ -334,9 +334,9 @@ impl Protocol {
     fn send_half(&self, s: &mut State, d: u8) {
         let Dispatcher::Chose { task, attempt } = s.dispatchers[usize::from(d)] else { return };
         if self.has(Mutant::MarkedBeforeSent) {
-            s.mark(task, attempt)
+            s.mark(task, attempt);
         } else {
-            s.add((task, attempt))
+            s.add((task, attempt));
         }
         s.dispatchers[usize::from(d)] = Dispatcher::Half { task, attempt };
     }
@@ -344,7 +344,7 @@ impl Protocol {
     fn send_rest(&self, s: &mut State, d: u8) {
         match s.dispatchers[usize::from(d)] {
             Dispatcher::Half { task, attempt } if self.has(Mutant::MarkedBeforeSent) => {
-                s.add((task, attempt))
+                s.add((task, attempt));
             }
             Dispatcher::Half { task, attempt } => s.mark(task, attempt),
             Dispatcher::SawExpired { task } => s.rows[usize::from(task)].expire(self),
