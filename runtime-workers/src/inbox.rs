@@ -24,12 +24,16 @@ pub struct Offered {
 pub struct Inbox(VecDeque<Offered>);
 
 impl Inbox {
-    /// Puts an offer at the end; a newer delivery of the same message replaces the older handle.
-    pub fn put(&mut self, offered: Offered) {
-        match self.0.iter_mut().find(|waiting| waiting.offer == offered.offer) {
-            Some(waiting) => *waiting = offered,
-            None => self.0.push_back(offered),
+    /// Puts an offer at the end. When it waits already, the handle comes back: its message is to be deleted, for the queue
+    /// counts every delivery, and a message delivered too often costs a healthy task an attempt. The offer itself stays, and
+    /// should this worker be lost, its row is published again.
+    #[must_use]
+    pub fn put(&mut self, offered: Offered) -> Option<ReceiptHandle> {
+        if self.0.iter().any(|waiting| waiting.offer == offered.offer) {
+            return Some(offered.handle);
         }
+        self.0.push_back(offered);
+        None
     }
 
     /// Takes at most `max`, oldest first.
@@ -97,14 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn a_redelivered_offer_waits_once_with_its_newest_handle() {
+    fn a_redelivered_offer_waits_once_and_gives_its_new_handle_back() {
         let mut inbox = Inbox::default();
         let offer = Offer { task_id: TaskId(Uuid::nil()), attempt: 1 };
-        for handle in ["a", "b"] {
-            inbox.put(Offered { offer, handle: ReceiptHandle(handle.into()), receive_count: 1 });
-        }
+        let put = |inbox: &mut Inbox, handle: &str, receive_count| {
+            inbox.put(Offered { offer, handle: ReceiptHandle(handle.into()), receive_count })
+        };
+        assert_eq!(put(&mut inbox, "a", 1), None);
+        assert_eq!(put(&mut inbox, "b", 2), Some(ReceiptHandle("b".into())));
         assert_eq!(inbox.len(), 1);
-        assert_eq!(inbox.take(5)[0].handle, ReceiptHandle("b".into()));
+        assert_eq!(inbox.take(5)[0].handle, ReceiptHandle("a".into()));
         assert!(inbox.is_empty());
     }
 }

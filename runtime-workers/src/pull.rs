@@ -68,7 +68,7 @@ async fn sort(shared: &Shared, messages: Vec<ReceivedMessage>) {
             Ok(offered) => match shared.leases().attach(offered.offer, &offered.handle) {
                 Known::Held => {}
                 Known::Ended => ended.push(offered.handle),
-                Known::No => shared.inbox().put(offered),
+                Known::No => ended.extend(shared.inbox().put(offered)),
             },
             Err(why) => {
                 tracing::warn!(
@@ -171,7 +171,11 @@ async fn refused(shared: &Shared, error: &ApiError, offered: Vec<Offered>) {
     tracing::warn!(error = %crate::chain(error), "claim failed");
     shared.dispatcher_check.failing(error.to_string());
     if error.is_retryable() {
-        offered.into_iter().for_each(|offered| shared.inbox().put(offered));
+        let doubled = {
+            let mut inbox = shared.inbox();
+            offered.into_iter().filter_map(|offered| inbox.put(offered)).collect()
+        };
+        forget(shared, doubled).await;
     } else if let Err(error) = shared
         .queue
         .hide(&offered.into_iter().map(|offered| offered.handle).collect::<Vec<_>>(), POISON_HIDDEN)

@@ -62,7 +62,12 @@ impl AwsError {
             SdkError::ServiceError(service) => {
                 let (code, text) =
                     (service.err().code().unwrap_or("Unknown"), service.err().message().unwrap_or(""));
-                (classify(code), format!("{code}: {text}"))
+                let class = match classify(code) {
+                    // A gateway on the way answers without a code of AWS's.
+                    Class::Permanent if code == "Unknown" => Class::Transient,
+                    class => class,
+                };
+                (class, format!("{code}: {text}"))
             }
             SdkError::ConstructionFailure(_) => (Class::Permanent, "the request could not be built".into()),
             SdkError::TimeoutError(_) => (Class::Transient, "timed out".into()),

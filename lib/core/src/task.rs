@@ -296,7 +296,10 @@ fn from_running(
             Ok(ended(&spent, TaskState::Failed, Some(AttemptState::Errored)))
         }
         Event::Release => Ok(release(task, policy, now, jitter)),
-        Event::Expire if now < lease_expires_at => illegal(task, event, Some(NotYet::LeaseHolds)),
+        // A lost message says nothing of a worker that is alive: while the lease holds, it is not taken.
+        Event::Expire | Event::DeadLetter if now < lease_expires_at => {
+            illegal(task, event, Some(NotYet::LeaseHolds))
+        }
         Event::Expire | Event::DeadLetter => Ok(spend(task, AttemptState::Expired, policy, now, jitter)),
         Event::Cancel => Ok(ended(task, TaskState::Canceled, Some(AttemptState::Canceled))),
         Event::Claim { .. } | Event::Redrive => illegal(task, event, None),

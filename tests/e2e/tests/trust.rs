@@ -8,26 +8,34 @@ use dagwright_e2e::{
     processes::{environment_of, listed, workers_of},
     wait_for,
 };
-use dagwright_testkit::fault_proxy::{Lie, RpcFaultProxy};
+use dagwright_testkit::fault_proxy::{Fault, Lie, RpcFaultProxy, Rule};
 use serde_json::{Value, json};
 
 const TABLES: [&str; 3] = ["chain_blocks", "chain_transactions", "chain_logs"];
 
-/// Every lie that a root can show, told by the preferred provider while an honest one stands second: all of it is noticed,
-/// the range is fetched from the other one, and what is committed is what the chain says.
+/// Every lie that a root can show from one provider, refusals and garbage from another, while an honest one stands last: all
+/// of it is noticed, the range is fetched from the other one, and what is committed is what the chain says. The
+/// liar is not cordoned, so that it is asked first for every task.
 #[tokio::test]
 async fn a_lying_provider_never_gets_anything_committed() {
     let world = World::enter().await;
     let node = world.url("EVM_RPC_URL").to_owned();
     let namespace = "e2e-liar";
     let liar = RpcFaultProxy::start(&node).await.expect("the fault proxy starts");
+    let rude = RpcFaultProxy::start(&node).await.expect("the fault proxy starts");
+    let refused = Fault::Status { status: 429, body: "slow down".into(), retry_after: None };
+    let refusals = rude.control().add(Rule::always(refused).times(2));
+    let nonsense = rude.control().add(Rule::always(Fault::Garbage));
     liar.tell(Lie::all());
-    let sync = LocalSync { chunk_size: 20, to: 120, max_attempts: 20, ..LocalSync::new(namespace, &node) };
+    let sync = LocalSync { chunk_size: 4, to: 120, max_attempts: 20, ..LocalSync::new(namespace, &node) };
     let mut objects = sync.objects();
-    objects[0] = sync.rpc_pool(&[("liar", &liar.url()), ("honest", &node)]);
+    objects[0] = sync.rpc_pool(&[("rude", &rude.url()), ("liar", &liar.url()), ("honest", &node)]);
+    objects[0]["spec"]["failover"] = json!({ "onVerificationFailure": "Continue" });
     world.apply(namespace, &objects).await;
     world.wait_condition("ChainSync", namespace, "chain", "Synced", "True").await;
-    assert!(liar.lies_told() > 0, "the liar was asked");
+    assert!(liar.lies_told() >= Lie::all().len() as u64, "every lie was told, not only {}", liar.lies_told());
+    let hits = |rule| rude.control().hits(rule);
+    assert!(hits(refusals) == 2 && hits(nonsense) > 0, "the rude one was asked too");
     assert_covered_once(&world, namespace, sync.outputs, 0, 120).await;
     assert_query_equals_node(&world, "e2e_liar", TABLES, &node, 0, 120).await;
     let named: i64 = sqlx::query_scalar(

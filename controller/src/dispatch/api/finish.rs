@@ -49,7 +49,8 @@ pub(super) async fn release(
 }
 
 fn failed(failure: Failure) -> FailedAttempt {
-    let message = failure.message.chars().take(MAX_MESSAGE).collect();
+    // A provider's words may be in it, and Postgres refuses text with a NUL: one answer must not block all reports.
+    let message = failure.message.chars().filter(|c| *c != '\0').take(MAX_MESSAGE).collect();
     let cause = Cause { reason: Some(failure.reason), message: Some(message), provider: failure.provider };
     FailedAttempt { fence: fence(&failure.fence), retryable: failure.retryable, cause }
 }

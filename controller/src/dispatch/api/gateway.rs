@@ -102,7 +102,8 @@ fn row(health: ProviderHealth) -> Health {
         state: state.into(),
         head: health.head,
         error_rate_percent: health.error_rate_percent,
-        message: health.message,
+        // Providers' words: Postgres refuses text with a NUL, and one row must not stop the report of all.
+        message: health.message.replace('\0', ""),
         since: health.since,
     }
 }

@@ -140,6 +140,15 @@ fn container(ctx: &Context, pool: &WorkerPool, namespace: &str, name: &str) -> R
             "spec.roles: the pool names no task and execution role, and the controller has no default roles; set one of the two",
         ));
     };
+    // The execution role reads secrets before the container starts; whoever owns the image must not become it.
+    if task_role_arn == execution_role_arn
+        || Some(&task_role_arn) == given.default_execution_role_arn.as_ref()
+    {
+        return Err(Stall::new(
+            INVALID_SPEC,
+            "spec.roles.task: an execution role cannot be a task role; name a role that the worker may be",
+        ));
+    }
     let environment = [
         ("DAGWRIGHT_DISPATCHER_URL", given.dispatcher_url.clone()),
         ("DAGWRIGHT_RPC_URL", given.rpc_url.clone()),

@@ -137,7 +137,8 @@ async fn prepare(world: &World, case: &Case) -> TaskId {
             .await
             .expect("forget");
     }
-    let expiry = if case.event == Event::Expire { -1.0 } else { 30.0 };
+    let over = matches!(case.event, Event::Expire | Event::DeadLetter);
+    let expiry = if over { -1.0 } else { 30.0 };
     sqlx::query(
         "UPDATE tasks SET attempts_spent = $2, releases = $3, priority = 0,
              lease_expires_at = CASE WHEN state = 'Running' THEN clock_timestamp() + make_interval(secs => $4) END
