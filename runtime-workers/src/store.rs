@@ -1,5 +1,7 @@
 //! Where an attempt writes: its own prefixes, with rights that it fetches when it first needs them.
 
+use std::time::{Duration, Instant};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use dagwright_aws::{
@@ -11,9 +13,14 @@ use dagwright_core::objects::object_key;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    backoff::Backoff,
     operators::{OperatorError, Reason},
     tasks_api::TasksApi,
 };
+
+/// How long trouble of the store is waited out before it costs an attempt: longer than a role's session takes to be renewed
+/// after the identity service was away.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Writes one attempt's objects.
 #[derive(Clone, Debug)]
@@ -53,11 +60,26 @@ impl TaskStore {
     ) -> Result<WrittenObject, OperatorError> {
         let key = object_key(&output.prefix, n);
         let (bytes, sha256) = (body.len() as u64, STANDARD.encode(Sha256::digest(&body)));
-        match self.writer.create(&output.bucket, &key, body, &sha256).await {
-            Ok(Written::Created | Written::AlreadyThere) => Ok(WrittenObject { key, bytes, sha256, rows }),
-            Err(error) => Err(refused(&error)),
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match self.writer.create(&output.bucket, &key, body.clone(), &sha256).await {
+                Ok(Written::Created | Written::AlreadyThere) => {
+                    return Ok(WrittenObject { key, bytes, sha256, rows });
+                }
+                Err(error) if passes(error.class) && Instant::now() < give_up => {
+                    tracing::warn!(%error, "object not written, trying again");
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+                Err(error) => return Err(refused(&error)),
+            }
         }
     }
+}
+
+/// Trouble that goes by without another attempt: the store, or whoever hands out its credentials, is away.
+fn passes(class: Class) -> bool {
+    matches!(class, Class::Transient | Class::Throttled)
 }
 
 fn refused(error: &AwsError) -> OperatorError {
