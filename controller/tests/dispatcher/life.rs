@@ -26,14 +26,14 @@ use crate::support::{
     BUCKET, Replica, Setup, TOKEN, add_job, client, count, fence, install, pool, wait_for_count,
 };
 
-struct World {
-    aws: AwsEndpoint,
-    setup: Setup,
+pub(crate) struct World {
+    pub(crate) aws: AwsEndpoint,
+    pub(crate) setup: Setup,
     queue: String,
     dead_letters: String,
 }
 
-async fn world(db: &PgPool) -> World {
+pub(crate) async fn world(db: &PgPool) -> World {
     install(db).await;
     let aws = AwsEndpoint::start().await;
     let config = BootstrapConfig {
@@ -70,7 +70,7 @@ async fn as_role(aws: &AwsEndpoint, arn: &str) -> SdkConfig {
 }
 
 /// The next task, as a worker gets it: by a message.
-async fn claim_by_message(world: &World, replica: &Replica) -> TaskLease {
+pub(crate) async fn claim_by_message(world: &World, replica: &Replica) -> TaskLease {
     let queue = QueueReceiver::new(&world.aws.root(), &world.queue);
     loop {
         for message in queue.receive(1, Duration::from_secs(20)).await.unwrap() {
@@ -85,7 +85,7 @@ async fn claim_by_message(world: &World, replica: &Replica) -> TaskLease {
     }
 }
 
-async fn writer(world: &World, replica: &Replica, lease: &TaskLease) -> ObjectWriter {
+pub(crate) async fn writer(world: &World, replica: &Replica, lease: &TaskLease) -> ObjectWriter {
     let answer =
         replica.post(TOKEN, "/v1/tasks:credentials", &fence(&lease.fence)).await.error_for_status().unwrap();
     let keys: CredentialsResponse = answer.json().await.unwrap();
@@ -103,7 +103,7 @@ async fn writer(world: &World, replica: &Replica, lease: &TaskLease) -> ObjectWr
     ObjectWriter::new(&world.setup.aws, Renewing::new(renew))
 }
 
-fn sha256(body: &[u8]) -> String {
+pub(crate) fn sha256(body: &[u8]) -> String {
     STANDARD.encode(Sha256::digest(body))
 }
 
@@ -113,7 +113,7 @@ fn hash(height: u64) -> String {
 }
 
 /// A completion of one object, as an honest worker reports it.
-fn completion(lease: &TaskLease, key: &str, body: &[u8]) -> Value {
+pub(crate) fn completion(lease: &TaskLease, key: &str, body: &[u8]) -> Value {
     let range = lease.work.range;
     let mut row = fence(&lease.fence);
     row["partitions"] = json!([{

@@ -6,4 +6,5 @@ mod auth;
 mod follow;
 mod life;
 mod support;
+mod sweep;
 mod waiting;

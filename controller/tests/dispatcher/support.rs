@@ -29,10 +29,12 @@ pub(crate) struct Replica {
 }
 
 /// What a test changes of the usual replica.
+#[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) aws: SdkConfig,
     pub(crate) data_role_arn: String,
     pub(crate) rpc_url: String,
+    pub(crate) sweep_age: &'static str,
 }
 
 impl Default for Setup {
@@ -43,6 +45,7 @@ impl Default for Setup {
             aws,
             data_role_arn: "arn:aws:iam::000000000000:role/none".into(),
             rpc_url: "http://127.0.0.1:9".into(),
+            sweep_age: "24h",
         }
     }
 }
@@ -69,6 +72,8 @@ impl Replica {
             "1s",
             "--object-checks-per-second",
             "100",
+            "--sweep-age",
+            setup.sweep_age,
         ];
         let dispatcher =
             Dispatcher::new(Args::parse_from(flags), db.clone(), setup.aws.clone(), stop.clone());

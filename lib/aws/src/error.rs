@@ -76,6 +76,19 @@ impl AwsError {
         };
         Self { operation, object: object.into(), class, message }
     }
+
+    /// One entry of a call for many that AWS refused while it took the others.
+    #[must_use]
+    pub fn refused(
+        operation: &'static str,
+        object: impl Into<String>,
+        code: Option<&str>,
+        message: Option<&str>,
+    ) -> Self {
+        let code = code.unwrap_or("Unknown");
+        let message = format!("{code}: {}", message.unwrap_or_default());
+        Self { operation, object: object.into(), class: classify(code), message }
+    }
 }
 
 fn classify(code: &str) -> Class {

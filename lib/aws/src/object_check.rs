@@ -92,20 +92,29 @@ impl ObjectChecker {
     /// Deletes objects, at most 1,000.
     ///
     /// # Errors
-    /// When the call fails.
+    /// When the call fails, or the store refuses one of them: it names the first.
     pub async fn delete(&self, bucket: &str, keys: &[String]) -> Result<(), AwsError> {
         let mut delete = Delete::builder().quiet(true);
         for key in keys.iter().take(1000) {
             delete = delete.objects(ObjectIdentifier::builder().key(key).build().expect("the key is set"));
         }
         let delete = delete.build().expect("objects are set");
-        self.client
+        let answer = self
+            .client
             .delete_objects()
             .bucket(bucket)
             .delete(delete)
             .send()
             .await
             .map_err(|error| AwsError::new("delete objects of bucket", bucket, &error))?;
-        Ok(())
+        match answer.errors.unwrap_or_default().into_iter().next() {
+            None => Ok(()),
+            Some(refused) => Err(AwsError::refused(
+                "delete object",
+                format!("s3://{bucket}/{}", refused.key.unwrap_or_default()),
+                refused.code.as_deref(),
+                refused.message.as_deref(),
+            )),
+        }
     }
 }

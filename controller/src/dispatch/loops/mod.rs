@@ -64,7 +64,8 @@ pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
     tasks.spawn(alone(d(), "scaler", Duration::from_secs(2), scaler::pass));
     tasks.spawn(alone(d(), "head", Duration::from_secs(3), head::pass));
     tasks.spawn(alone(d(), "dead_letters", Duration::from_secs(10), dead_letters::pass));
-    tasks.spawn(alone(d(), "sweeper", Duration::from_secs(3600), sweeper::pass));
+    let sweeps = sweeper::period(dispatcher.args.sweep_age);
+    tasks.spawn(alone(d(), "sweeper", sweeps, sweeper::pass));
 }
 
 /// Runs `pass` every `period`, and earlier when woken; slower while it fails.

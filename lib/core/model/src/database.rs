@@ -8,39 +8,45 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{Mutant, Protocol};
 
-/// An attempt's identity and token in one: never given twice for a task.
+/// A task's row, with ghosts (marked so) that only properties read. An ordinal is leased once at most, which is checked, so it
+/// stands for the whole fence. Sets of ordinals are bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lease {
-    pub task: u8,
-    pub serial: u8,
-}
-
-/// A task's row, with ghosts (marked so) that only properties read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     pub state: RowState,
     pub attempt: u8,
     pub spent: u8,
     pub releases: u8,
+    /// The ordinal that holds the lease.
     pub lease: Option<u8>,
-    /// The outbox row of the task: the attempt that it offers, and whether it is marked as sent.
-    pub outbox: Option<(u8, bool)>,
-    /// Attempts that pointers were set for.
-    pub pointers: Vec<u8>,
-    /// Serials whose objects are in the store.
-    pub objects: u16,
-    /// Ghost: leases given so far.
-    pub leases: u8,
-    /// Ghost: ordinals that were leased, as bits.
-    pub leased_ordinals: u16,
+    /// The outbox row of the task.
+    pub outbox: Option<Outbox>,
+    /// Attempts whose objects are in the store.
+    pub objects: u8,
+    /// Attempts that pointers are set for.
+    pub pointers: u8,
+    /// Ghost: how often pointers were set.
+    pub commits: u8,
+    /// Ghost: whether the queue ever took the message of the current ordinal.
+    pub sent: bool,
+    /// Ghost: the highest ordinal that was leased.
+    pub leased: u8,
     /// Ghost: attempts that ended by failure or expiry since the last redrive.
     pub failures: u8,
     /// Ghost: what must never have happened.
     pub wrong: Option<Wrong>,
 }
 
+/// A message to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Outbox {
+    /// The attempt that it offers.
+    pub attempt: u8,
+    /// Whether it is marked as sent.
+    pub marked: bool,
+}
+
 /// What must never happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wrong {
     /// Somebody committed without the current lease.
     StaleCommit,
@@ -51,7 +57,7 @@ pub enum Wrong {
 }
 
 /// A task's state; instants are only as fine as decisions need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowState {
     Queued { due: bool },
     Running { over: bool },
@@ -63,6 +69,10 @@ pub enum RowState {
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const LATER: Duration = Duration::seconds(60);
 
+pub(crate) fn bit(ordinal: u8) -> u8 {
+    1 << ordinal
+}
+
 impl Default for Row {
     fn default() -> Self {
         Self {
@@ -71,11 +81,12 @@ impl Default for Row {
             spent: 0,
             releases: 0,
             lease: None,
-            outbox: Some((1, false)),
-            pointers: vec![],
+            outbox: Some(Outbox { attempt: 1, marked: false }),
             objects: 0,
-            leases: 0,
-            leased_ordinals: 0,
+            pointers: 0,
+            commits: 0,
+            sent: false,
+            leased: 0,
             failures: 0,
             wrong: None,
         }
@@ -89,25 +100,38 @@ impl Row {
 
     /// Applies an event as the product does: [`task::step`] decides, the row follows.
     pub fn apply(&mut self, protocol: &Protocol, event: &Event) -> bool {
-        let before = self.clone();
+        self.apply_seen(protocol, self.state, event)
+    }
+
+    /// As [`Row::apply`], for somebody who takes the row to be in state `seen`. Only mutants see what is not there.
+    fn apply_seen(&mut self, protocol: &Protocol, seen: RowState, event: &Event) -> bool {
+        let before = *self;
+        self.state = seen;
         let Ok(Transition { task, attempt, publish }) =
             task::step(&self.core(), event, &policy(protocol), NOW, 1.0)
         else {
+            *self = before;
             return false;
         };
         self.follow(&task);
-        if before.lease.is_some() && self.lease.is_none() || matches!(attempt, Some(AttemptState::Expired)) {
-            self.failures += u8::from(matches!(attempt, Some(AttemptState::Expired | AttemptState::Errored)));
+        self.observe(&before, event, attempt);
+        self.spoil(protocol, &before, event);
+        self.outbox = (publish && !protocol.has(Mutant::RequeuedSilently))
+            .then_some(Outbox { attempt: self.attempt, marked: false });
+        true
+    }
+
+    /// Keeps the ghosts.
+    fn observe(&mut self, before: &Self, event: &Event, attempt: Option<AttemptState>) {
+        let held = before.state == RowState::Running { over: false };
+        if held && matches!(event, Event::Claim { .. } | Event::Expire | Event::DeadLetter) {
+            self.wrong = Some(Wrong::Robbed);
         }
+        self.failures += u8::from(matches!(attempt, Some(AttemptState::Expired | AttemptState::Errored)));
         if matches!(event, Event::Redrive) {
             self.failures = 0;
         }
-        self.spoil(protocol, &before, event);
-        self.outbox = publish.then_some((self.attempt, false));
-        if publish && protocol.has(Mutant::RequeuedSilently) {
-            self.outbox = None;
-        }
-        true
+        self.sent &= self.attempt == before.attempt;
     }
 
     fn spoil(&mut self, protocol: &Protocol, before: &Self, event: &Event) {
@@ -121,52 +145,57 @@ impl Row {
         }
     }
 
-    /// Leases the row. The answer's serial is what the worker will present.
+    /// Leases the row. The answer's ordinal is what the worker will present.
     pub fn claim(&mut self, protocol: &Protocol) -> Option<u8> {
         let outbox = self.outbox;
-        let robbed = protocol.has(Mutant::ClaimIgnoresState)
-            && matches!(self.state, RowState::Running { over: false });
-        if robbed {
-            self.state = RowState::Queued { due: true };
-            self.wrong = Some(Wrong::Robbed);
-        }
-        if !self.apply(protocol, &Event::Claim { lease: LATER }) {
+        let seen = match self.state {
+            RowState::Running { .. } if protocol.has(Mutant::ClaimIgnoresState) => {
+                RowState::Queued { due: true }
+            }
+            state => state,
+        };
+        if !self.apply_seen(protocol, seen, &Event::Claim { lease: LATER }) {
             return None;
         }
         if protocol.has(Mutant::ClaimKeepsOutbox) {
             self.outbox = outbox;
         }
-        let serial = self.leases;
-        self.leases += 1;
-        self.lease = Some(serial);
-        if self.leased_ordinals & (1 << self.attempt) != 0 {
+        self.lease = Some(self.attempt);
+        if self.attempt <= self.leased {
             self.wrong = Some(Wrong::OrdinalReused);
         }
-        self.leased_ordinals |= 1 << self.attempt;
-        Some(serial)
+        self.leased = self.attempt;
+        self.lease
     }
 
-    pub fn renew(&mut self, protocol: &Protocol, serial: u8) -> bool {
-        self.lease == Some(serial) && self.apply(protocol, &Event::Renew { lease: LATER })
+    /// A heartbeat. False: the lease is lost.
+    pub fn renew(&mut self, protocol: &Protocol, ordinal: u8) -> bool {
+        self.lease == Some(ordinal) && self.apply(protocol, &Event::Renew { lease: LATER })
     }
 
-    /// The completing transaction: fence, objects, pointers and state together.
-    pub fn complete(&mut self, protocol: &Protocol, serial: u8) {
-        let current = self.lease == Some(serial);
-        if protocol.has(Mutant::PointerBeforeFence) && !self.pointers.contains(&serial) {
-            self.pointers.push(serial);
+    /// The completing transaction: fence, objects, pointers and state together. `believes`: the worker takes its lease to hold.
+    pub fn complete(&mut self, protocol: &Protocol, ordinal: u8, believes: bool) {
+        let current = self.lease == Some(ordinal);
+        let pointed = self.pointers & bit(ordinal) != 0;
+        if protocol.has(Mutant::PointerBeforeFence) && !pointed
+            || protocol.has(Mutant::CompleteTwice) && pointed
+            || protocol.has(Mutant::CommitOutsideTransaction) && current && !pointed
+        {
+            return self.point(ordinal);
         }
-        let again = protocol.has(Mutant::CompleteTwice) && self.pointers.contains(&serial);
-        let unfenced = protocol.has(Mutant::UnfencedComplete) && self.lease.is_some();
-        if again {
-            self.pointers.push(serial);
-        }
-        if !(current || unfenced) || !self.has_objects(protocol, serial) {
+        let trusted = protocol.has(Mutant::UnfencedComplete) && self.lease.is_some()
+            || protocol.has(Mutant::WorkerClockTrusted) && believes && !self.ended();
+        if !current && !trusted {
             return;
         }
-        if self.apply(protocol, &Event::Complete) {
-            if !protocol.has(Mutant::PointerBeforeFence) {
-                self.pointers.push(serial);
+        if self.objects & bit(ordinal) == 0 && !protocol.has(Mutant::ObjectsUnchecked) {
+            // The results do not hold.
+            return self.finish(protocol, ordinal, &Event::Fail { retryable: true });
+        }
+        let seen = if trusted { RowState::Running { over: false } } else { self.state };
+        if self.apply_seen(protocol, seen, &Event::Complete) {
+            if !pointed {
+                self.point(ordinal);
             }
             if !current {
                 self.wrong = Some(Wrong::StaleCommit);
@@ -174,24 +203,30 @@ impl Row {
         }
     }
 
-    fn has_objects(&self, protocol: &Protocol, serial: u8) -> bool {
-        protocol.has(Mutant::ObjectsUnchecked) || self.objects & (1 << serial) != 0
+    fn point(&mut self, ordinal: u8) {
+        self.pointers |= bit(ordinal);
+        self.commits = (self.commits + 1).min(2);
     }
 
     /// Ends an attempt that did not commit, fenced.
-    pub fn finish(&mut self, protocol: &Protocol, serial: u8, event: &Event) {
-        if self.lease == Some(serial) {
-            self.apply(protocol, event);
+    pub fn finish(&mut self, protocol: &Protocol, ordinal: u8, event: &Event) {
+        let current = self.lease == Some(ordinal);
+        let unfenced = protocol.has(Mutant::UnfencedRelease) && *event == Event::Release;
+        if (current || unfenced) && self.apply(protocol, event) && !current {
+            self.wrong = Some(Wrong::Robbed);
         }
     }
 
-    /// Ends a lease that was seen to be over. The product looks and ends under one row lock.
+    /// Ends a lease that is over. The product looks and ends under one row lock.
     pub fn expire(&mut self, protocol: &Protocol) {
-        if protocol.has(Mutant::ReaperLooksOnce) && matches!(self.state, RowState::Running { over: false }) {
-            self.state = RowState::Running { over: true };
-            self.wrong = Some(Wrong::Robbed);
-        }
         self.apply(protocol, &Event::Expire);
+    }
+
+    /// Ends a lease that somebody takes to be over: who looked earlier, by another clock, or for another reason.
+    pub fn expire_blindly(&mut self, protocol: &Protocol) {
+        if matches!(self.state, RowState::Running { .. }) {
+            self.apply_seen(protocol, RowState::Running { over: true }, &Event::Expire);
+        }
     }
 
     fn core(&self) -> task::Task {
