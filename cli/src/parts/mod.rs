@@ -10,6 +10,7 @@ mod error;
 mod fetch;
 mod pins;
 mod progress;
+mod queue;
 mod stamp;
 mod tools;
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use error::AtPath;
 pub use error::PartError;
 pub use progress::{Line, Progress};
+pub use queue::{QUEUE_ENDPOINT, QueueEndpoint, queue_endpoint};
 
 /// The cache folder and what guards it inside this process.
 #[derive(Debug)]
@@ -127,6 +129,11 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
 
 pub(crate) fn set_executable(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// The folder of Postgres' server programs, for who needs nothing else.
+pub fn postgres(progress: &Progress) -> Result<PathBuf, PartError> {
+    built::postgres(progress)
 }
 
 /// The major version of the Postgres in a folder.

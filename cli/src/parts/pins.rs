@@ -182,6 +182,8 @@ pub(super) const MINISTACK_VERSION: &str = "1.5.33";
 pub(super) const KUBERNETES_VERSION: &str = "1.36.4";
 /// Oldest Go that builds the control plane.
 pub(super) const GO_OLDEST: (u32, u32) = (1, 26);
+/// Oldest Node that the benchmarks' SQS endpoint runs on.
+pub(super) const NODE_OLDEST: (u32, u32) = (22, 0);
 /// kubectl works with servers one minor version away.
 pub(super) const KUBECTL_OLDEST: (u32, u32) = (1, 35);
 pub(super) const POSTGRES_OLDEST: u32 = 15;

