@@ -22,7 +22,8 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::PassMemory, error::PassError, leader::LeaseClock, settings::WorkerSettings, watch::Change,
+    engine::PassMemory, error::PassError, leader::LeaseClock, references::References,
+    settings::WorkerSettings, watch::Change,
 };
 
 /// An object as it was read, or what is wrong with it.
@@ -86,6 +87,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Identity changes of objects, to all controllers.
     pub changes: broadcast::Sender<Change>,
+    /// Who refers to whom.
+    pub references: Arc<References>,
     /// What passes remember of objects between them.
     pub memory: PassMemory,
 }

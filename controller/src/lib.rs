@@ -8,6 +8,7 @@ pub mod error;
 pub mod leader;
 pub mod progress;
 pub mod reconcile;
+pub mod references;
 pub mod run;
 pub mod settings;
 pub mod watch;

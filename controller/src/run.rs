@@ -10,22 +10,26 @@ use dagwright_state::desired::{Fence, cluster_id, intents};
 use dagwright_telemetry::Health;
 use kube::{
     Client, Config,
-    runtime::events::{Recorder, Reporter},
+    runtime::{
+        events::{Recorder, Reporter},
+        reflector::Store,
+    },
 };
 use sqlx::PgPool;
 use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::{Aws, Context, Stores},
-    engine::{self, PassMemory},
+    context::{Aws, Context, Guarded, Stores},
+    engine::{self, Kind, PassMemory},
     leader::{Election, Held},
     progress,
     reconcile::{
         chain_sync::ChainSyncs, dag::Dags, dataset::Datasets, rpc_pool::RpcPools, worker_pool::WorkerPools,
     },
+    references::References,
     settings::Settings,
-    watch,
+    watch::{self, Change},
 };
 
 /// Name of the Lease, and of the epoch in the state.
@@ -165,18 +169,8 @@ async fn context(
 ) -> Context {
     let aws = dagwright_aws::config().await;
     let (changes, _) = broadcast::channel(4096);
-    let stores = Stores {
-        rpc_pools: watch::spawn(&client, "RpcPool", changes.clone(), health.check("watch of RpcPools")),
-        worker_pools: watch::spawn(
-            &client,
-            "WorkerPool",
-            changes.clone(),
-            health.check("watch of WorkerPools"),
-        ),
-        datasets: watch::spawn(&client, "Dataset", changes.clone(), health.check("watch of Datasets")),
-        chain_syncs: watch::spawn(&client, "ChainSync", changes.clone(), health.check("watch of ChainSyncs")),
-        dags: watch::spawn(&client, "Dag", changes.clone(), health.check("watch of Dags")),
-    };
+    let references = Arc::new(References::default());
+    let stores = stores(&client, &changes, &references, health);
     watch::spawn_secrets(&client, changes.clone(), health.check("watch of Secrets"));
     let reporter =
         Reporter { controller: "dagwright-controller".into(), instance: Some(identity.to_owned()) };
@@ -191,6 +185,7 @@ async fn context(
         },
         cluster: settings.common.cluster,
         workers: settings.workers,
+        references,
         memory: PassMemory::default(),
         client,
         state,
@@ -201,6 +196,30 @@ async fn context(
         cluster_id,
         stores,
         changes,
+    }
+}
+
+fn stores(
+    client: &Client,
+    changes: &broadcast::Sender<Change>,
+    references: &Arc<References>,
+    health: &Health,
+) -> Stores {
+    fn one<K: Kind>(
+        client: &Client,
+        changes: &broadcast::Sender<Change>,
+        references: &Arc<References>,
+        health: &Health,
+        check: &'static str,
+    ) -> Store<Guarded<K::Object>> {
+        watch::spawn::<K>(client, changes.clone(), Arc::clone(references), health.check(check))
+    }
+    Stores {
+        rpc_pools: one::<RpcPools>(client, changes, references, health, "watch of RpcPools"),
+        worker_pools: one::<WorkerPools>(client, changes, references, health, "watch of WorkerPools"),
+        datasets: one::<Datasets>(client, changes, references, health, "watch of Datasets"),
+        chain_syncs: one::<ChainSyncs>(client, changes, references, health, "watch of ChainSyncs"),
+        dags: one::<Dags>(client, changes, references, health, "watch of Dags"),
     }
 }
 

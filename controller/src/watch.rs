@@ -6,9 +6,10 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
-use dagwright_crds::{PAUSED, REQUESTED_AT, RPC_KEY_LABEL};
+use dagwright_crds::{FINALIZER, PAUSED, REQUESTED_AT, RPC_KEY_LABEL};
 use dagwright_telemetry::Check;
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Secret;
@@ -17,8 +18,12 @@ use kube::{
     core::{DeserializeGuard, ObjectMeta, PartialObjectMeta},
     runtime::{WatchStreamExt, reflector, watcher},
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
+
+use crate::{engine::Kind, references::References};
+
+/// Namespace and name of an object.
+pub type Key = (String, String);
 
 /// Something happened to an object that passes care about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,18 +39,18 @@ pub struct Change {
 /// The kind under which labelled Secrets are announced.
 pub const SECRET: &str = "Secret";
 
+/// The kind under which it is announced that a Dataset has its row: who names the Dataset can be written from then on.
+pub const DATASET_ROW: &str = "row of a Dataset";
+
 /// Starts watching a kind in all namespaces; `check` turns ready with the first complete list.
-pub fn spawn<K>(
+pub fn spawn<K: Kind>(
     client: &Client,
-    kind: &'static str,
     changes: broadcast::Sender<Change>,
+    references: Arc<References>,
     check: Check,
-) -> reflector::Store<DeserializeGuard<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
+) -> reflector::Store<DeserializeGuard<K::Object>> {
     let (store, writer) = reflector::store();
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let api: Api<DeserializeGuard<K::Object>> = Api::all(client.clone());
     let events = watcher(api, watcher::Config::default().any_semantic()).default_backoff();
     let stream = events
         .modify(|object| {
@@ -54,7 +59,11 @@ where
             }
         })
         .reflect(writer);
-    tokio::spawn(follow(stream, kind, changes, check));
+    let note = move |key: &Key, object: Option<&DeserializeGuard<K::Object>>| {
+        let readable = object.and_then(|o| o.0.as_ref().ok());
+        references.set(K::KIND, key, readable.map(K::references).unwrap_or_default());
+    };
+    tokio::spawn(follow(stream, K::KIND, note, changes, check));
     store
 }
 
@@ -63,12 +72,13 @@ pub fn spawn_secrets(client: &Client, changes: broadcast::Sender<Change>, check:
     let api: Api<PartialObjectMeta<Secret>> = Api::all(client.clone());
     let config = watcher::Config::default().labels(RPC_KEY_LABEL).any_semantic();
     let stream = watcher(api, config).default_backoff();
-    tokio::spawn(follow(stream, SECRET, changes, check));
+    tokio::spawn(follow(stream, SECRET, |_: &Key, _: Option<&PartialObjectMeta<Secret>>| (), changes, check));
 }
 
 async fn follow<K>(
     stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
     kind: &'static str,
+    note: impl Fn(&Key, Option<&K>),
     changes: broadcast::Sender<Change>,
     check: Check,
 ) where
@@ -79,11 +89,19 @@ async fn follow<K>(
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
-                if matches!(event, watcher::Event::InitDone) {
-                    check.ready();
+                match &event {
+                    watcher::Event::InitDone => check.ready(),
+                    watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                        note(&key(object.meta()), Some(object));
+                    }
+                    watcher::Event::Init | watcher::Event::Delete(_) => {}
                 }
                 // Nobody listens before the controllers run, and then they read the whole store.
-                for (namespace, name) in seen.take(event) {
+                for key in seen.take(event) {
+                    if !seen.marks.contains_key(&key) {
+                        note(&key, None);
+                    }
+                    let (namespace, name) = key;
                     let _ = changes.send(Change { kind, namespace, name });
                 }
             }
@@ -103,14 +121,28 @@ async fn follow<K>(
 /// What was last seen of each object, as far as passes care: our own status writes change none of it.
 #[derive(Default)]
 struct Seen {
-    marks: HashMap<(String, String), u64>,
+    marks: HashMap<Key, Mark>,
     /// During a list: the objects that are still there.
-    listing: Option<HashMap<(String, String), u64>>,
+    listing: Option<HashMap<Key, Mark>>,
+}
+
+/// What passes care about of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    rest: u64,
+    /// Whether our finalizer is set. The pass that sets it goes on with the object, so only its loss is news.
+    finalized: bool,
+}
+
+impl Mark {
+    fn is_news_after(self, before: Option<&Self>) -> bool {
+        before.is_none_or(|b| b.rest != self.rest || (b.finalized && !self.finalized))
+    }
 }
 
 impl Seen {
     /// The objects that an event changed.
-    fn take<K: Resource<DynamicType = ()>>(&mut self, event: watcher::Event<K>) -> Vec<(String, String)> {
+    fn take<K: Resource<DynamicType = ()>>(&mut self, event: watcher::Event<K>) -> Vec<Key> {
         match event {
             watcher::Event::Init => {
                 self.listing = Some(HashMap::new());
@@ -124,7 +156,7 @@ impl Seen {
             watcher::Event::InitDone => {
                 let new = self.listing.take().unwrap_or_default();
                 let changed =
-                    new.iter().filter(|(k, m)| self.marks.get(*k) != Some(*m)).map(|(k, _)| k.clone());
+                    new.iter().filter(|(k, m)| m.is_news_after(self.marks.get(*k))).map(|(k, _)| k.clone());
                 let gone = self.marks.keys().filter(|k| !new.contains_key(*k)).cloned();
                 let keys = changed.chain(gone).collect();
                 self.marks = new;
@@ -132,7 +164,8 @@ impl Seen {
             }
             watcher::Event::Apply(object) => {
                 let (key, mark) = (key(object.meta()), mark(object.meta()));
-                if self.marks.insert(key.clone(), mark) == Some(mark) { vec![] } else { vec![key] }
+                let before = self.marks.insert(key.clone(), mark);
+                if mark.is_news_after(before.as_ref()) { vec![key] } else { vec![] }
             }
             watcher::Event::Delete(object) => {
                 let key = key(object.meta());
@@ -143,12 +176,12 @@ impl Seen {
     }
 }
 
-fn key(meta: &ObjectMeta) -> (String, String) {
+fn key(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
 /// Generation alone would hide final deletes and finalizers; a Secret has no generation, so its version stands in.
-fn mark(meta: &ObjectMeta) -> u64 {
+fn mark(meta: &ObjectMeta) -> Mark {
     let mut hasher = DefaultHasher::new();
     meta.uid.hash(&mut hasher);
     meta.generation.hash(&mut hasher);
@@ -156,11 +189,13 @@ fn mark(meta: &ObjectMeta) -> u64 {
         meta.resource_version.hash(&mut hasher);
     }
     meta.deletion_timestamp.is_some().hash(&mut hasher);
-    meta.finalizers.hash(&mut hasher);
+    let (ours, others): (Vec<_>, Vec<_>) =
+        meta.finalizers.iter().flatten().partition(|f| f.as_str() == FINALIZER);
+    others.hash(&mut hasher);
     for annotation in [PAUSED, REQUESTED_AT] {
         meta.annotations.as_ref().and_then(|a| a.get(annotation)).hash(&mut hasher);
     }
-    hasher.finish()
+    Mark { rest: hasher.finish(), finalized: !ours.is_empty() }
 }
 
 #[cfg(test)]
@@ -190,7 +225,11 @@ mod tests {
         assert_eq!(seen.take(watcher::Event::Apply(object("a", 2, "3"))).len(), 1);
         let mut finalized = object("a", 2, "4");
         finalized.metadata.finalizers = Some(vec!["x".into()]);
-        assert_eq!(seen.take(watcher::Event::Apply(finalized)).len(), 1, "a finalizer is news");
+        assert_eq!(seen.take(watcher::Event::Apply(finalized.clone())).len(), 1, "a finalizer is news");
+        finalized.metadata.finalizers = Some(vec!["x".into(), FINALIZER.into()]);
+        assert!(seen.take(watcher::Event::Apply(finalized.clone())).is_empty(), "but our own is set by us");
+        finalized.metadata.finalizers = Some(vec!["x".into()]);
+        assert_eq!(seen.take(watcher::Event::Apply(finalized)).len(), 1, "its loss is news");
         seen.take(watcher::Event::<ConfigMap>::Init);
         seen.take(watcher::Event::InitApply(object("b", 1, "5")));
         let mut keys = seen.take(watcher::Event::<ConfigMap>::InitDone);

@@ -3,11 +3,13 @@
 use dagwright_contracts::{gateway::ProviderState, problem::Problem};
 use dagwright_testkit::{
     fault_proxy::{Fault, Lie, Rule},
-    rpc_pool::{
-        FOREIGN_TOKEN, GATEWAY_TOKEN, Gateway, POOL_TOKEN, Setup, bundle, call, config, provider, wait_for,
-    },
+    rpc_pool::{FOREIGN_TOKEN, GATEWAY_TOKEN, Gateway, POOL_TOKEN, Setup, bundle, call, config, provider},
+    wait::wait_until,
 };
 use serde_json::{Value, json};
+
+/// How long a provider may take to be asked again.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_batch_is_answered_by_the_preferred_provider() {
@@ -50,7 +52,7 @@ async fn whatever_a_provider_does_another_answers() {
         // Provider b must not be preferred for good: the next fault is to meet provider a again.
         gateway.faults(0).wait_for_hits(rule, 1, std::time::Duration::from_secs(5)).await.unwrap();
         gateway.faults(0).clear();
-        wait_for("provider a to be healthy again", async || {
+        wait_until(PATIENCE, "provider a to be healthy again", async || {
             gateway.ask(&call("eth_blockNumber", json!([]))).await;
             gateway.probe().await;
             gateway.state("a") == ProviderState::Healthy
@@ -167,7 +169,8 @@ async fn a_provider_that_fed_wrong_data_is_cordoned_for_its_time() {
     let answer = gateway.ask(&bundle()).await;
     assert_eq!(answer.status().as_u16(), 503);
     assert_eq!(answer.json::<Problem>().await.unwrap().code, "NoProvider");
-    wait_for("the cordons to end", async || gateway.ask(&bundle()).await.status().is_success()).await;
+    wait_until(PATIENCE, "the cordons to end", async || gateway.ask(&bundle()).await.status().is_success())
+        .await;
 }
 
 #[tokio::test]

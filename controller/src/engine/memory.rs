@@ -8,6 +8,7 @@ use rand::Rng;
 pub struct PassMemory {
     failures: DashMap<String, u32>,
     written: DashMap<String, Instant>,
+    unsaid: DashMap<String, (i64, Instant)>,
 }
 
 /// First wait after a failure.
@@ -32,6 +33,17 @@ impl PassMemory {
     /// Notes a status write.
     pub fn wrote(&self, uid: &str) {
         self.written.insert(uid.to_owned(), Instant::now());
+        self.unsaid.remove(uid);
+    }
+
+    /// How long nothing has been said of a generation; counted from the first question.
+    #[must_use]
+    pub fn unsaid(&self, uid: &str, generation: i64) -> Duration {
+        let mut since = self.unsaid.entry(uid.to_owned()).or_insert_with(|| (generation, Instant::now()));
+        if since.0 != generation {
+            *since = (generation, Instant::now());
+        }
+        since.1.elapsed()
     }
 
     /// How long ago the status was written by this process.
@@ -44,6 +56,7 @@ impl PassMemory {
     pub fn forget(&self, uid: &str) {
         self.failures.remove(uid);
         self.written.remove(uid);
+        self.unsaid.remove(uid);
     }
 }
 

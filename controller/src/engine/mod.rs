@@ -24,7 +24,7 @@ pub use memory::PassMemory;
 pub use run::run;
 pub(crate) use write::kube_call;
 
-use crate::{context::Context, error::PassError, watch::Change};
+use crate::{context::Context, error::PassError, references::Target};
 
 /// How long an object rests when nothing happens; AWS is not watched, so truth has to be asked for. Plus jitter.
 pub const RESYNC: Duration = Duration::from_secs(300);
@@ -50,6 +50,8 @@ pub trait Kind: Send + Sync + 'static {
     const KIND: &'static str;
     /// Whether it owns AWS resources or data that have to be cleaned up.
     const FINALIZER: bool;
+    /// Passes at once. Kinds that call AWS share its rate limits with the rest of the account.
+    const CONCURRENCY: u16 = 8;
 
     /// One pass over a live object.
     fn reconcile(
@@ -65,8 +67,8 @@ pub trait Kind: Send + Sync + 'static {
         async { Ok(Cleanup::Done) }
     }
 
-    /// The objects `(namespace, name)` of this kind that a change of another kind concerns.
-    fn concerned(_ctx: &Context, _change: &Change) -> Vec<(String, String)> {
+    /// What an object refers to: changes of it concern the object.
+    fn references(_object: &Self::Object) -> Vec<Target> {
         vec![]
     }
 }
@@ -84,6 +86,9 @@ pub struct Pass<S> {
     pub again: Duration,
     /// Shortest time between writes of numbers that moved by a hundredth or more.
     pub spacing: Duration,
+    /// How long this may go unsaid for a generation of which nothing was said yet: tools read that as progress. Who applies many
+    /// objects at once applies them in any order, and what is missing for a moment is no news.
+    pub patience: Duration,
     /// What was corrected although nobody changed the spec.
     pub drift: Vec<String>,
 }
@@ -98,6 +103,7 @@ impl<S: Default> Pass<S> {
             extra: vec![],
             again: RESYNC,
             spacing: Duration::from_secs(60),
+            patience: Duration::ZERO,
             drift: vec![],
         }
     }

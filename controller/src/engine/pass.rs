@@ -92,6 +92,12 @@ async fn report<K: Kind>(
     let old = object.status();
     let before: &[Condition] = old.map_or(&[], |s| s.conditions());
     let generation = object.meta().generation.unwrap_or(0);
+    if !pass.patience.is_zero() && old.and_then(ObjectStatus::observed_generation) != Some(generation) {
+        let left = pass.patience.saturating_sub(ctx.memory.unsaid(&uid, generation));
+        if !left.is_zero() {
+            return Ok(Some(left));
+        }
+    }
     let conditions = build_conditions(before, generation, &pass.verdict, &pass.extra, Timestamp::now());
     let notes = events::notes(before, &conditions, &pass.drift);
     let handled = object.annotations().get(REQUESTED_AT).cloned();

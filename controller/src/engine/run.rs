@@ -15,9 +15,6 @@ use tokio::sync::{broadcast, mpsc};
 use super::{Kind, pass};
 use crate::{context::Context, watch::Change};
 
-/// Passes of one kind at once: AWS and the apiserver are shared with others.
-const CONCURRENCY: u16 = 8;
-
 /// Runs the controller of one kind until the process stops.
 pub async fn run<K: Kind>(ctx: Arc<Context>, store: Store<DeserializeGuard<K::Object>>) {
     let (tx, rx) = mpsc::channel(1024);
@@ -27,7 +24,7 @@ pub async fn run<K: Kind>(ctx: Arc<Context>, store: Store<DeserializeGuard<K::Ob
     // When the queue ends, no pass begins any more; those that run may end.
     let queue = queue.take_until(ctx.stopping.clone().cancelled_owned());
     let config =
-        kube::runtime::Config::default().concurrency(CONCURRENCY).debounce(Duration::from_millis(50));
+        kube::runtime::Config::default().concurrency(K::CONCURRENCY).debounce(Duration::from_millis(50));
     let reconcile = |object: Arc<DeserializeGuard<K::Object>>, ctx: Arc<Context>| {
         Box::pin(async move { Ok::<_, Infallible>(pass::run::<K>(&ctx, object.0.as_ref()).await) })
     };
@@ -59,11 +56,11 @@ async fn feed<K: Kind>(
         }
         keys = match changes.recv().await {
             Ok(change) if change.kind == K::KIND => {
-                let mut keys = K::concerned(&ctx, &change);
+                let mut keys = ctx.references.concerned(K::KIND, &change);
                 keys.push((change.namespace, change.name));
                 keys
             }
-            Ok(change) => K::concerned(&ctx, &change),
+            Ok(change) => ctx.references.concerned(K::KIND, &change),
             // Too much at once to be told one by one.
             Err(broadcast::error::RecvError::Lagged(_)) => all(),
             Err(broadcast::error::RecvError::Closed) => return,

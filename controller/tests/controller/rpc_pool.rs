@@ -1,7 +1,12 @@
 use dagwright_aws::secrets::Secrets;
 use serde_json::{Value, json};
 
-use crate::{objects::rpc_pool, world::World};
+use dagwright_testkit::wait::wait_until;
+
+use crate::{
+    objects::rpc_pool,
+    world::{PATIENCE, World},
+};
 
 const KEYED: &str = "https://eth.example/v2/very-secret-key";
 
@@ -44,7 +49,7 @@ async fn a_key_goes_to_secrets_manager_and_nowhere_else() {
     world.apply(&rotated).await;
     let state = world.state.clone();
     let namespace = world.namespace.clone();
-    dagwright_testkit::rpc_pool::wait_for("the new version to be named", async || {
+    wait_until(PATIENCE, "the new version to be named", async || {
         let config: Value = sqlx::query_scalar("SELECT config FROM rpc_pools WHERE namespace = $1")
             .bind(&namespace)
             .fetch_one(&state)

@@ -1,12 +1,11 @@
 //! The controllers under test, and how tests speak with the API server.
 
-use std::{
-    path::Path,
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::OnceLock, time::Duration};
 
-use dagwright_testkit::infrastructure::{Infrastructure, Process};
+use dagwright_testkit::{
+    infrastructure::{Infrastructure, Process},
+    wait::{wait_for_within, wait_until},
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 /// How long a test waits for what the controller does in a moment; a takeover has to fit.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A namespace of its own in the shared world.
 pub(crate) struct World {
@@ -122,22 +121,17 @@ impl World {
         name: &str,
         check: impl Fn(&Value) -> Result<(), String>,
     ) -> Value {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let object = self.get(kind, name).await;
-            let missing = match &object {
-                None => "it is not there".to_owned(),
-                Some(object) => match check(object) {
-                    Ok(()) => return object.clone(),
-                    Err(missing) => missing,
-                },
-            };
-            if Instant::now() > end {
-                let logs = ["controller-a", "controller-b"].map(|n| self.infra.log(n)).join("\n--\n");
-                panic!("{kind} {name}: {missing}\n{:#}\n{logs}", object.unwrap_or_default()["status"]);
+        wait_for_within(PATIENCE, &format!("{kind} {name}"), async || {
+            let object = self.get(kind, name).await.ok_or_else(|| "it is not there".to_owned())?;
+            match check(&object) {
+                Ok(()) => Ok(object),
+                Err(missing) => {
+                    let logs = ["controller-a", "controller-b"].map(|n| self.infra.log(n)).join("\n--\n");
+                    Err(format!("{missing}\n{:#}\n{logs}", object["status"]))
+                }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        })
+        .await
     }
 
     /// Waits for a condition of the object's own generation.
@@ -178,11 +172,10 @@ impl World {
     }
 
     pub(crate) async fn gone(&self, kind: &str, name: &str) {
-        let end = Instant::now() + PATIENCE;
-        while let Some(object) = self.get(kind, name).await {
-            assert!(Instant::now() < end, "{kind} {name} is not deleted: {:#}", object["status"]);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        wait_for_within(PATIENCE, &format!("{kind} {name} to be gone"), async || {
+            self.get(kind, name).await.map_or(Ok(()), |object| Err(format!("{:#}", object["status"])))
+        })
+        .await;
     }
 
     /// Reasons of the Events about an object.
@@ -197,11 +190,8 @@ impl World {
 
     /// Waits until the leader has gone over objects of a kind so many times more.
     pub(crate) async fn passes(&self, kind: &str, before: f64, more: f64) {
-        let end = Instant::now() + PATIENCE;
-        while passes(kind).await < before + more {
-            assert!(Instant::now() < end, "no pass over {kind}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let what = format!("a pass over {kind}");
+        wait_until(PATIENCE, &what, async || passes(kind).await >= before + more).await;
     }
 }
 

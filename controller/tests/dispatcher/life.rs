@@ -17,7 +17,7 @@ use dagwright_contracts::{
     message::TaskMessage,
     tasks::{CredentialsResponse, Offer, TaskLease, Verdict},
 };
-use dagwright_testkit::aws_endpoint::AwsEndpoint;
+use dagwright_testkit::{aws_endpoint::AwsEndpoint, wait::wait_until};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
@@ -25,6 +25,9 @@ use sqlx::PgPool;
 use crate::support::{
     BUCKET, Replica, Setup, TOKEN, add_job, client, count, fence, install, pool, wait_for_count,
 };
+
+/// How long a service may take to follow.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct World {
     pub(crate) aws: AwsEndpoint,
@@ -240,9 +243,9 @@ async fn a_service_follows_the_backlog_and_a_count_that_somebody_set_is_set_back
     let _replicas = (Replica::start(&db, &world.setup).await, Replica::start(&db, &world.setup).await);
     add_job(&db).await;
     wait_for_count(&db, "SELECT desired_workers::bigint FROM pools WHERE name = 'ingest'", 2).await;
-    dagwright_testkit::rpc_pool::wait_for("the service to grow", async || desired().await == 2).await;
+    wait_until(PATIENCE, "the service to grow", async || desired().await == 2).await;
     ecs.update_service().cluster("dagwright").service(&arn).desired_count(7).send().await.unwrap();
-    dagwright_testkit::rpc_pool::wait_for("the count to be set back", async || desired().await == 2).await;
+    wait_until(PATIENCE, "the count to be set back", async || desired().await == 2).await;
     sqlx::query("UPDATE jobs SET suspended = true").execute(&db).await.unwrap();
-    dagwright_testkit::rpc_pool::wait_for("the service to shrink", async || desired().await == 0).await;
+    wait_until(PATIENCE, "the service to shrink", async || desired().await == 0).await;
 }

@@ -1,6 +1,6 @@
 //! Dispatchers in this process, and an installation with two pools and one stream.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use clap::Parser;
@@ -171,13 +171,10 @@ pub(crate) async fn count(db: &PgPool, sql: &'static str) -> i64 {
 
 /// Waits until a count is as wanted.
 pub(crate) async fn wait_for_count(db: &PgPool, sql: &'static str, wanted: i64) {
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
+    let what = format!("{wanted} of {sql}");
+    dagwright_testkit::wait::wait_for_within(Duration::from_secs(30), &what, async || {
         let found = count(db, sql).await;
-        if found == wanted {
-            return;
-        }
-        assert!(Instant::now() < end, "waited 30 s for {wanted} of {sql}; it is {found}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        if found == wanted { Ok(()) } else { Err(format!("it is {found}")) }
+    })
+    .await;
 }

@@ -11,7 +11,10 @@ mod world;
 use std::time::{Duration, Instant};
 
 use dagwright_state::desired::current_epoch;
-use dagwright_testkit::infrastructure::{Infrastructure, Process};
+use dagwright_testkit::{
+    infrastructure::{Infrastructure, Process},
+    wait::{wait_for_within, wait_until},
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, api::PostParams};
 use nix::{
@@ -29,16 +32,15 @@ use crate::{
 const TAKEOVER: Duration = Duration::from_secs(60);
 
 async fn leader<'a>(of: &[&'a Process]) -> &'a Process {
-    let end = Instant::now() + TAKEOVER;
-    loop {
+    wait_for_within(TAKEOVER, "somebody to lead", async || {
         for process in of {
             if process.metric("dagwright_controller_leader", &[]).await == Some(1.0) {
-                return process;
+                return Ok(*process);
             }
         }
-        assert!(Instant::now() < end, "nobody leads");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        Err("nobody does".into())
+    })
+    .await
 }
 
 async fn epoch(world: &World) -> i64 {
@@ -46,11 +48,8 @@ async fn epoch(world: &World) -> i64 {
 }
 
 async fn ended(process: &Process) {
-    let end = Instant::now() + TAKEOVER;
-    while !Infrastructure::shared().ended(process) {
-        assert!(Instant::now() < end, "{} goes on", process.name);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let what = format!("{} to end", process.name);
+    wait_until(TAKEOVER, &what, async || Infrastructure::shared().ended(process)).await;
 }
 
 /// The process group of a part of the infrastructure.
@@ -63,11 +62,10 @@ fn part(world: &World, name: &str) -> Pid {
 /// Watches end, answers are lost, everything is listed again: what is asked for afterwards is still done.
 async fn an_api_server_that_is_killed_comes_back(world: &World) {
     killpg(part(world, "kube-apiserver"), Signal::SIGKILL).unwrap();
-    let end = Instant::now() + TAKEOVER;
-    while world.try_apply(&rpc_pool("after")).await.is_err() {
-        assert!(Instant::now() < end, "the API server does not come back");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    wait_for_within(TAKEOVER, "the API server to come back", async || {
+        world.try_apply(&rpc_pool("after")).await.map_err(|e| e.to_string())
+    })
+    .await;
     world.ready("RpcPool", "after").await;
 }
 
@@ -81,11 +79,10 @@ async fn an_object_that_cannot_be_read_says_so(world: &World) {
     crds.replace("rpcpools.dagwright.dev", &PostParams::default(), &definition).await.unwrap();
     let mut newer = rpc_pool("newer");
     newer["spec"]["failover"] = json!({ "onVerificationFailure": "Later" });
-    let end = Instant::now() + TAKEOVER;
-    while world.try_apply(&newer).await.is_err() {
-        assert!(Instant::now() < end, "the new definition is not served");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    wait_for_within(TAKEOVER, "the new definition to be served", async || {
+        world.try_apply(&newer).await.map_err(|e| e.to_string())
+    })
+    .await;
     let text = world.stalled("RpcPool", "newer", "Undecodable").await;
     assert!(text.contains("Later"), "{text}");
     world.apply(&rpc_pool("beside")).await;
@@ -125,11 +122,10 @@ async fn whatever_becomes_of_a_leader_another_one_goes_on() {
 
     // Stopped: the lease is handed over, and nobody waits for it to end.
     let fourth = controller("controller-d", "dagwright-system");
-    let end = Instant::now() + TAKEOVER;
-    while fourth.metric("dagwright_controller_leader", &[]).await.is_none() {
-        assert!(Instant::now() < end, "{} does not start", fourth.name);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    wait_until(TAKEOVER, "the fourth to start", async || {
+        fourth.metric("dagwright_controller_leader", &[]).await.is_some()
+    })
+    .await;
     third.signal(Signal::SIGTERM);
     ended(&third).await;
     let began = Instant::now();

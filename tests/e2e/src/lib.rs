@@ -11,7 +11,6 @@ pub mod manifests;
 pub mod node;
 pub mod processes;
 pub mod stack;
-pub mod wait;
 
+pub use dagwright_testkit::wait::{wait_for, wait_for_within};
 pub use stack::World;
-pub use wait::{wait_for, wait_for_within};

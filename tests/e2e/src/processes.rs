@@ -8,7 +8,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{World, stack::dagwright, wait::wait_for};
+use crate::{World, stack::dagwright, wait_for};
 
 /// The pid of a process that `dagwright ps` lists.
 pub fn pid_of(name: &str) -> Option<i32> {

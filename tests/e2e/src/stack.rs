@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::wait::wait_for;
+use crate::wait_for;
 
 /// Scenarios kill what others need: one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());

@@ -5,7 +5,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -14,6 +14,8 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+
+use crate::wait::wait_for_within;
 
 /// Where the endpoint's Python is; `./dev test` sets it.
 const PYTHON: &str = "DAGWRIGHT_MINISTACK";
@@ -34,12 +36,13 @@ impl AwsEndpoint {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = Self { url: format!("http://127.0.0.1:{port}"), child: spawn(&dir, port), dir };
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build().unwrap();
-        let (ready, end) =
-            (format!("{}/_ministack/ready", endpoint.url), Instant::now() + Duration::from_secs(60));
-        while !http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
-            assert!(Instant::now() < end, "waited 60 s for the AWS endpoint; its log: {}", endpoint.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let ready = format!("{}/_ministack/ready", endpoint.url);
+        wait_for_within(Duration::from_secs(60), "the AWS endpoint", async || {
+            let answer = http.get(&ready).send().await;
+            let up = answer.is_ok_and(|answer| answer.status().is_success());
+            if up { Ok(()) } else { Err(format!("its log: {}", endpoint.log())) }
+        })
+        .await;
         endpoint
     }
 

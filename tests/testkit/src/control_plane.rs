@@ -58,7 +58,11 @@ impl ControlPlane {
         })
     }
 
-    fn start() -> anyhow::Result<Self> {
+    /// A control plane of the caller's own. Start and drop it outside of an async context: it brings a runtime.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start() -> anyhow::Result<Self> {
         let (stack, runtime, warden) = supervised(Extent::Kubernetes)?;
         Ok(Self { stack, _runtime: runtime, _warden: warden })
     }

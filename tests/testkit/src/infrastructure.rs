@@ -49,7 +49,11 @@ impl Infrastructure {
         })
     }
 
-    fn start() -> anyhow::Result<Self> {
+    /// An infrastructure of the caller's own. Start and drop it outside of an async context: it brings a runtime.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start() -> anyhow::Result<Self> {
         let (stack, runtime, warden) = supervised(Extent::Whole)?;
         let endpoint = stack.settings.url("ministack");
         let config = BootstrapConfig {
@@ -150,6 +154,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Sends a signal to the process and its children.
     ///
     /// # Panics

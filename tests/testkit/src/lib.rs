@@ -5,3 +5,4 @@ pub mod control_plane;
 pub mod fault_proxy;
 pub mod infrastructure;
 pub mod rpc_pool;
+pub mod wait;

@@ -5,7 +5,7 @@
 use std::{
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use dagwright_cli::load::{self, CHAIN_ID, LoadConfig};
@@ -23,8 +23,13 @@ use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::fault_proxy::{FaultControl, FaultProxy};
+use crate::{
+    fault_proxy::{FaultControl, FaultProxy},
+    wait::wait_until,
+};
 
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Where the node's program is; `./dev test` sets it.
 const PROGRAM: &str = "DAGWRIGHT_ANVIL";
 /// The token that the gateway shares with the dispatcher.
@@ -56,7 +61,8 @@ impl Node {
         let node = Self { child, url: format!("http://127.0.0.1:{port}") };
         let http = client();
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []});
-        wait_for("the node", async || http.post(&node.url).json(&call).send().await.is_ok()).await;
+        wait_until(PATIENCE, "the node", async || http.post(&node.url).json(&call).send().await.is_ok())
+            .await;
         if blocks > 0 {
             load::run(LoadConfig { rpc_url: node.url.clone(), blocks }, |_| {}).await.unwrap();
         }
@@ -246,13 +252,4 @@ pub fn provider(response: &Response) -> String {
 
 fn client() -> reqwest::Client {
     reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().unwrap()
-}
-
-/// Polls until `check` holds.
-pub async fn wait_for(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !check().await {
-        assert!(Instant::now() < end, "waited 20 s for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

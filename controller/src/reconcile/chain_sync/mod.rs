@@ -16,7 +16,7 @@ use crate::{
     context::Context,
     engine::{Cleanup, Kind, Pass},
     error::PassError,
-    watch::Change,
+    references::Target,
 };
 
 /// ChainSyncs.
@@ -27,6 +27,7 @@ impl Kind for ChainSyncs {
     type Status = ChainSyncStatus;
     const KIND: &'static str = "ChainSync";
     const FINALIZER: bool = true;
+    const CONCURRENCY: u16 = 16;
 
     /// 1. Resolve what the spec names.
     /// 2. Check.
@@ -38,12 +39,12 @@ impl Kind for ChainSyncs {
         let wanted = match validate::validate(sync, &seen) {
             Ok(wanted) => decide::owner(ctx.cluster_id, sync, &wanted),
             Err(stall) => {
-                let progress = observe::progress(ctx, sync).await?;
+                let progress = observe::earlier(ctx, sync).await?;
                 return Ok(status::stalled(sync, &progress, stall));
             }
         };
         if observe::early(ctx, &wanted).await? {
-            let progress = observe::progress(ctx, sync).await?;
+            let progress = observe::earlier(ctx, sync).await?;
             return Ok(status::early(sync, &progress));
         }
         let conflicts = apply::apply(ctx, &wanted).await?;
@@ -64,10 +65,7 @@ impl Kind for ChainSyncs {
     }
 
     /// Whatever the spec names, and other ChainSyncs that may let a Dataset go.
-    fn concerned(ctx: &Context, change: &Change) -> Vec<(String, String)> {
-        let all = ctx.stores.chain_syncs.state();
-        let readable = all.iter().filter_map(|s| s.0.as_ref().ok());
-        let here = readable.filter(|s| s.metadata.namespace.as_deref() == Some(&change.namespace));
-        here.filter(|s| observe::depends_on(s, change)).map(place).collect()
+    fn references(sync: &ChainSync) -> Vec<Target> {
+        observe::references(sync)
     }
 }

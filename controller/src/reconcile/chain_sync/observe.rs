@@ -13,7 +13,8 @@ use crate::{
     context::{Context, live},
     error::PassError,
     reconcile::place,
-    watch::Change,
+    references::Target,
+    watch::DATASET_ROW,
 };
 
 /// The objects that a spec names, those that exist.
@@ -48,24 +49,34 @@ pub(super) async fn early(ctx: &Context, wanted: &Owner) -> Result<bool, PassErr
     Ok(!chain_syncs::unwritten(&mut *ctx.read().await?, wanted).await?.is_empty())
 }
 
+/// Reads how far the streams are of a ChainSync that cannot be written as it stands: nothing, when it never could.
+pub(super) async fn earlier(ctx: &Context, sync: &ChainSync) -> Result<ChainSyncProgress, PassError> {
+    if sync.status.is_none() { Ok(ChainSyncProgress::default()) } else { progress(ctx, sync).await }
+}
+
 /// Reads how far the streams are.
 pub(super) async fn progress(ctx: &Context, sync: &ChainSync) -> Result<ChainSyncProgress, PassError> {
     let (namespace, name) = place(sync);
     Ok(status::chain_sync(&mut *ctx.read().await?, &namespace, &name).await?)
 }
 
-/// Whether a change in its namespace can change what becomes of a ChainSync.
-pub(super) fn depends_on(sync: &ChainSync, change: &Change) -> bool {
+/// What decides over a ChainSync beside its own spec.
+pub(super) fn references(sync: &ChainSync) -> Vec<Target> {
+    let (namespace, _) = place(sync);
     let spec = &sync.spec;
-    match change.kind {
-        "WorkerPool" => spec.worker_pool_ref.name == change.name,
-        "RpcPool" => spec.streams.iter().any(|s| s.rpc_pool_ref.name == change.name),
-        "Dataset" => spec.streams.iter().flat_map(|s| &s.outputs).any(|o| o.dataset_ref.name == change.name),
-        "ChainSync" => {
-            let conditions = sync.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-            sync.metadata.name.as_deref() != Some(&change.name)
-                && conditions.iter().any(|c| c.type_ == STALLED && c.reason == PRODUCER_CONFLICT)
+    let mut named = vec![("WorkerPool", spec.worker_pool_ref.name.clone())];
+    for stream in &spec.streams {
+        named.push(("RpcPool", stream.rpc_pool_ref.name.clone()));
+        for output in &stream.outputs {
+            let dataset = &output.dataset_ref.name;
+            named.extend([("Dataset", dataset.clone()), (DATASET_ROW, dataset.clone())]);
         }
-        _ => false,
     }
+    let conditions = sync.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    if conditions.iter().any(|c| c.type_ == STALLED && c.reason == PRODUCER_CONFLICT) {
+        named.push(("ChainSync", String::new()));
+    }
+    named.sort_unstable();
+    named.dedup();
+    named.into_iter().map(|(kind, name)| (kind, namespace.clone(), name)).collect()
 }

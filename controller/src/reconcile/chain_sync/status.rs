@@ -4,8 +4,8 @@ use dagwright_crds::{
     ChainSync, ChainSyncStatus,
     chain_sync::{Mode, Problem, StreamStatus},
     conditions::{
-        CATCHING_UP, FOLLOWING, FORK_AT_BORDER, PRODUCER_CONFLICT, SUSPENDED, SUSPENDED_BY_SPEC, SYNCED,
-        TARGET_REACHED, TASKS_FAILED,
+        CATCHING_UP, DEPENDENCY_MISSING, FOLLOWING, FORK_AT_BORDER, PRODUCER_CONFLICT, SUSPENDED,
+        SUSPENDED_BY_SPEC, SYNCED, TARGET_REACHED, TASKS_FAILED,
     },
     dataset::Range,
 };
@@ -27,7 +27,9 @@ const CLOSE_SECONDS: f64 = 120.0;
 pub(super) fn stalled(sync: &ChainSync, progress: &ChainSyncProgress, stall: Stall) -> Pass<ChainSyncStatus> {
     let mut status = of(sync, progress);
     status.semantics = sync.status.as_ref().and_then(|s| s.semantics);
-    Pass { status, extra: suspended(sync), ..Pass::of(Verdict::Stalled(stall)) }
+    // What the ChainSync names is often applied with it, a moment later.
+    let patience = Duration::from_secs(if stall.reason == DEPENDENCY_MISSING { 2 } else { 0 });
+    Pass { status, extra: suspended(sync), patience, ..Pass::of(Verdict::Stalled(stall)) }
 }
 
 /// The status of a ChainSync whose WorkerPool or Datasets are a moment younger than itself.
@@ -38,7 +40,9 @@ pub(super) fn early(sync: &ChainSync, progress: &ChainSyncProgress) -> Pass<Chai
     Pass {
         status,
         extra: suspended(sync),
+        // Their rows are announced; this is for a lost word.
         again: Duration::from_secs(1),
+        patience: Duration::from_secs(10),
         ..Pass::of(Verdict::Progressing { message })
     }
 }

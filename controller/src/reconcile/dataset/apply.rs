@@ -3,7 +3,12 @@ use dagwright_state::desired::datasets;
 use serde_json::json;
 
 use super::observe::id;
-use crate::{context::Context, error::PassError, reconcile::place};
+use crate::{
+    context::Context,
+    error::PassError,
+    reconcile::place,
+    watch::{Change, DATASET_ROW},
+};
 
 /// Writes the Dataset's row.
 pub(super) async fn row(ctx: &Context, dataset: &Dataset) -> Result<(), PassError> {
@@ -19,6 +24,11 @@ pub(super) async fn row(ctx: &Context, dataset: &Dataset) -> Result<(), PassErro
         generation: dataset.metadata.generation.unwrap_or(0),
     };
     let mut tx = ctx.write().await?;
-    datasets::upsert(&mut tx, &row).await?;
-    ctx.commit(tx).await
+    let changed = datasets::upsert(&mut tx, &row).await?;
+    ctx.commit(tx).await?;
+    if changed {
+        // Nobody listening means that the controllers are stopping.
+        let _ = ctx.changes.send(Change { kind: DATASET_ROW, namespace: row.namespace, name: row.name });
+    }
+    Ok(())
 }

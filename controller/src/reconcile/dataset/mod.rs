@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     engine::{Cleanup, Kind, Pass, Verdict},
     error::PassError,
-    watch::Change,
+    references::Target,
 };
 
 /// Datasets.
@@ -26,6 +26,7 @@ impl Kind for Datasets {
     type Status = DatasetStatus;
     const KIND: &'static str = "Dataset";
     const FINALIZER: bool = true;
+    const CONCURRENCY: u16 = 16;
 
     /// 1. Check what the schema cannot.
     /// 2. Write the row.
@@ -62,18 +63,11 @@ impl Kind for Datasets {
         Ok(Cleanup::Done)
     }
 
-    /// A producer that came or went.
-    fn concerned(ctx: &Context, change: &Change) -> Vec<(String, String)> {
-        if change.kind != "ChainSync" {
-            return vec![];
-        }
-        let all = ctx.stores.datasets.state();
-        let in_namespace = all.iter().filter_map(|d| d.0.as_ref().ok()).filter(|d| {
-            let deleting = d.metadata.deletion_timestamp.is_some();
-            let theirs =
-                d.status.as_ref().and_then(|s| s.producer.as_ref()).is_some_and(|p| p.name == change.name);
-            d.metadata.namespace.as_deref() == Some(&change.namespace) && (deleting || theirs)
-        });
-        in_namespace.map(place).collect()
+    /// The producer; any ChainSync while it is being deleted, because it waits for producers to let go.
+    fn references(dataset: &Dataset) -> Vec<Target> {
+        let (namespace, _) = place(dataset);
+        let deleting = dataset.metadata.deletion_timestamp.is_some().then(String::new);
+        let producer = dataset.status.as_ref().and_then(|s| s.producer.as_ref()).map(|p| p.name.clone());
+        deleting.into_iter().chain(producer).map(|name| ("ChainSync", namespace.clone(), name)).collect()
     }
 }

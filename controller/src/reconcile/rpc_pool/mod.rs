@@ -19,7 +19,8 @@ use crate::{
     context::Context,
     engine::{Cleanup, Kind, Pass, Verdict},
     error::PassError,
-    watch::{Change, SECRET},
+    references::Target,
+    watch::SECRET,
 };
 
 /// RpcPools.
@@ -67,22 +68,12 @@ impl Kind for RpcPools {
     }
 
     /// A Secret that a provider names.
-    fn concerned(ctx: &Context, change: &Change) -> Vec<(String, String)> {
-        if change.kind != SECRET {
-            return vec![];
-        }
-        let names = |p: &RpcPool| {
-            p.spec
-                .providers
-                .iter()
-                .any(|p| matches!(&p.url, UrlSource::SecretKeyRef(s) if s.name == change.name))
-        };
-        let all = ctx.stores.rpc_pools.state();
-        let readable = all.iter().filter_map(|p| p.0.as_ref().ok());
-        readable
-            .map(|p| (place(p), p))
-            .filter(|((ns, _), p)| *ns == change.namespace && names(p))
-            .map(|(k, _)| k)
-            .collect()
+    fn references(pool: &RpcPool) -> Vec<Target> {
+        let (namespace, _) = place(pool);
+        let secrets = pool.spec.providers.iter().filter_map(|p| match &p.url {
+            UrlSource::SecretKeyRef(s) => Some((SECRET, namespace.clone(), s.name.clone())),
+            UrlSource::Value(_) => None,
+        });
+        secrets.collect()
     }
 }

@@ -1,5 +1,7 @@
 //! ChainSyncs: their streams are jobs in the tables that Dags use too.
 
+use std::collections::BTreeMap;
+
 use dagwright_core::ids::{DatasetId, JobId, PoolId, VersionId};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -97,24 +99,43 @@ pub struct Conflict {
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn apply(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Conflict>> {
-    release_producers(conn, owner).await?;
-    let mut conflicts = vec![];
-    for job in &owner.jobs {
-        conflicts.extend(claim_producers(conn, owner, job).await?);
+    // Most objects that are applied by the thousand are new, and have nothing to take back.
+    let known = is_known(conn, owner).await?;
+    if known {
+        release_producers(conn, owner).await?;
     }
+    let conflicts = claim_producers(conn, owner).await?;
     if !conflicts.is_empty() {
         return Ok(conflicts);
     }
+    write_versions(conn, owner).await?;
     for job in &owner.jobs {
-        write_versions(conn, owner, job).await?;
         write_job(conn, owner, job).await?;
-        write_outputs(conn, owner, job).await?;
-        cancel_strays(conn, job).await?;
     }
-    forget_wants(conn, owner).await?;
-    let kept: Vec<Uuid> = owner.jobs.iter().map(|j| j.job_id.0).collect();
-    remove_jobs(conn, &owner.namespace, &owner.name, &kept).await?;
+    if known {
+        forget_outputs(conn, owner).await?;
+    }
+    write_outputs(conn, owner).await?;
+    if known {
+        cancel_strays(conn, owner).await?;
+        forget_wants(conn, owner).await?;
+        let kept: Vec<Uuid> = owner.jobs.iter().map(|j| j.job_id.0).collect();
+        remove_jobs(conn, &owner.namespace, &owner.name, &kept).await?;
+    }
     Ok(conflicts)
+}
+
+/// Whether the owner ever had a job; removed ones count.
+async fn is_known(conn: &mut PgConnection, owner: &Owner) -> Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM jobs WHERE namespace = $1 AND owner_kind = $2 AND owner_name = $3) AS "known!""#,
+        owner.namespace,
+        OWNER,
+        owner.name
+    )
+    .fetch_one(conn)
+    .await
+    .during("look for jobs of an owner")
 }
 
 /// Ids of pools and datasets that the owner's jobs name and that no row has yet: their own objects write them first.
@@ -173,65 +194,74 @@ async fn release_producers(conn: &mut PgConnection, owner: &Owner) -> Result<()>
     Ok(())
 }
 
-async fn claim_producers(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<Vec<Conflict>> {
+async fn claim_producers(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Conflict>> {
+    // Two outputs of one Dataset are one claim.
+    let claims: BTreeMap<Uuid, &str> =
+        outputs(owner).map(|(job, o)| (o.dataset_id.0, job.name.as_str())).collect();
+    let datasets: Vec<Uuid> = claims.keys().copied().collect();
+    let jobs: Vec<String> = claims.values().map(|&job| job.to_owned()).collect();
+    let claimed = sqlx::query_scalar!(
+        "INSERT INTO dataset_producers (dataset_id, owner_kind, owner_name, job)
+         SELECT d.id, $2, $3, d.job FROM UNNEST($1::uuid[], $4::text[]) AS d (id, job)
+         ON CONFLICT (dataset_id) DO UPDATE SET job = excluded.job
+         WHERE dataset_producers.owner_kind = excluded.owner_kind AND dataset_producers.owner_name = excluded.owner_name
+         RETURNING dataset_id",
+        &datasets,
+        OWNER,
+        owner.name,
+        &jobs
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .during("claim datasets")?;
     let mut conflicts = vec![];
-    for output in &job.outputs {
-        sqlx::query!(
-            "INSERT INTO dataset_producers (dataset_id, owner_kind, owner_name, job) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (dataset_id) DO UPDATE SET job = excluded.job
-             WHERE dataset_producers.owner_kind = excluded.owner_kind AND dataset_producers.owner_name = excluded.owner_name",
-            output.dataset_id.0,
-            OWNER,
-            owner.name,
-            job.name
-        )
-        .execute(&mut *conn)
-        .await
-        .during("claim a dataset")?;
-        if let Some(holder) = producer(conn, output.dataset_id).await?
-            && (holder.owner_kind != OWNER || holder.owner_name != owner.name)
-        {
-            conflicts.push(Conflict { dataset_id: output.dataset_id, holder });
+    for dataset_id in datasets.into_iter().filter(|d| !claimed.contains(d)).map(DatasetId) {
+        if let Some(holder) = producer(conn, dataset_id).await? {
+            conflicts.push(Conflict { dataset_id, holder });
         }
     }
     Ok(conflicts)
 }
 
-async fn write_versions(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<()> {
-    for output in &job.outputs {
-        sqlx::query!(
-            "INSERT INTO dataset_versions (namespace, version, materialization, operator, semantics, output, column_schema)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            owner.namespace,
-            output.version.0,
-            &output.materialization,
-            job.operator,
-            job.semantics,
-            output.name,
-            output.column_schema
-        )
-        .execute(&mut *conn)
-        .await
-        .during("write a dataset version")?;
-        sqlx::query!(
-            "INSERT INTO wants (namespace, version, owner_kind, owner_name, revision, suspended, priority)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (namespace, version, owner_kind, owner_name) DO UPDATE SET
-                revision = excluded.revision, suspended = excluded.suspended, priority = excluded.priority
-             WHERE (wants.revision, wants.suspended, wants.priority)
-                   IS DISTINCT FROM (excluded.revision, excluded.suspended, excluded.priority)",
-            owner.namespace,
-            output.version.0,
-            OWNER,
-            owner.name,
-            owner.generation,
-            owner.suspended,
-            owner.priority
-        )
-        .execute(&mut *conn)
-        .await
-        .during("write a want")?;
-    }
+/// All outputs with their jobs.
+fn outputs(owner: &Owner) -> impl Iterator<Item = (&Job, &Output)> {
+    owner.jobs.iter().flat_map(|job| job.outputs.iter().map(move |output| (job, output)))
+}
+
+async fn write_versions(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
+    let versions: Vec<Uuid> = outputs(owner).map(|(_, o)| o.version.0).collect();
+    let materializations: Vec<Vec<u8>> = outputs(owner).map(|(_, o)| o.materialization.to_vec()).collect();
+    let operators: Vec<String> = outputs(owner).map(|(job, _)| job.operator.clone()).collect();
+    let semantics: Vec<i32> = outputs(owner).map(|(job, _)| job.semantics).collect();
+    let names: Vec<String> = outputs(owner).map(|(_, o)| o.name.clone()).collect();
+    let column_schemas: Vec<i32> = outputs(owner).map(|(_, o)| o.column_schema).collect();
+    sqlx::query!(
+        "WITH written AS (
+             INSERT INTO dataset_versions (namespace, version, materialization, operator, semantics, output, column_schema)
+             SELECT $1, v.* FROM UNNEST($2::uuid[], $3::bytea[], $4::text[], $5::int[], $6::text[], $7::int[]) AS v
+             ON CONFLICT DO NOTHING)
+         INSERT INTO wants (namespace, version, owner_kind, owner_name, revision, suspended, priority)
+         SELECT DISTINCT $1, v, $8, $9, $10::bigint, $11::bool, $12::smallint FROM UNNEST($2::uuid[]) AS v
+         ON CONFLICT (namespace, version, owner_kind, owner_name) DO UPDATE SET
+            revision = excluded.revision, suspended = excluded.suspended, priority = excluded.priority
+         WHERE (wants.revision, wants.suspended, wants.priority)
+               IS DISTINCT FROM (excluded.revision, excluded.suspended, excluded.priority)",
+        owner.namespace,
+        &versions,
+        &materializations,
+        &operators,
+        &semantics,
+        &names,
+        &column_schemas,
+        OWNER,
+        owner.name,
+        owner.generation,
+        owner.suspended,
+        owner.priority
+    )
+    .execute(conn)
+    .await
+    .during("write dataset versions and wants")?;
     Ok(())
 }
 
@@ -286,37 +316,52 @@ async fn write_job(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<
     Ok(())
 }
 
-async fn write_outputs(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<()> {
-    let names: Vec<String> = job.outputs.iter().map(|o| o.name.clone()).collect();
-    sqlx::query!("DELETE FROM job_outputs WHERE job_id = $1 AND output <> ALL($2)", job.job_id.0, &names)
-        .execute(&mut *conn)
-        .await
-        .during("remove outputs of a job")?;
-    for output in &job.outputs {
-        sqlx::query!(
-            "INSERT INTO job_outputs (job_id, output, namespace, version, dataset_id) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (job_id, output) DO UPDATE SET version = excluded.version, dataset_id = excluded.dataset_id
-             WHERE (job_outputs.version, job_outputs.dataset_id) IS DISTINCT FROM (excluded.version, excluded.dataset_id)",
-            job.job_id.0,
-            output.name,
-            owner.namespace,
-            output.version.0,
-            output.dataset_id.0
-        )
-        .execute(&mut *conn)
-        .await
-        .during("write an output of a job")?;
-    }
+async fn forget_outputs(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
+    let (jobs, names): (Vec<Uuid>, Vec<String>) =
+        outputs(owner).map(|(j, o)| (j.job_id.0, o.name.clone())).unzip();
+    sqlx::query!(
+        "DELETE FROM job_outputs o WHERE o.job_id = ANY($1)
+           AND NOT EXISTS (SELECT FROM UNNEST($1::uuid[], $2::text[]) AS k (job, name) WHERE k.job = o.job_id AND k.name = o.output)",
+        &jobs,
+        &names
+    )
+    .execute(conn)
+    .await
+    .during("remove outputs of jobs")?;
     Ok(())
 }
 
-/// Tasks that were queued for a pool which the job left would wait for ever.
-async fn cancel_strays(conn: &mut PgConnection, job: &Job) -> Result<()> {
+async fn write_outputs(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
+    let jobs: Vec<Uuid> = outputs(owner).map(|(job, _)| job.job_id.0).collect();
+    let names: Vec<String> = outputs(owner).map(|(_, o)| o.name.clone()).collect();
+    let versions: Vec<Uuid> = outputs(owner).map(|(_, o)| o.version.0).collect();
+    let datasets: Vec<Uuid> = outputs(owner).map(|(_, o)| o.dataset_id.0).collect();
     sqlx::query!(
-        "UPDATE tasks SET cancel_requested = true
-         WHERE job_id = $1 AND pool_id <> $2 AND state <> 'Failed' AND NOT cancel_requested",
-        job.job_id.0,
-        job.pool_id.0
+        "INSERT INTO job_outputs (job_id, output, namespace, version, dataset_id)
+         SELECT o.job, o.name, $1, o.version, o.dataset
+         FROM UNNEST($2::uuid[], $3::text[], $4::uuid[], $5::uuid[]) AS o (job, name, version, dataset)
+         ON CONFLICT (job_id, output) DO UPDATE SET version = excluded.version, dataset_id = excluded.dataset_id
+         WHERE (job_outputs.version, job_outputs.dataset_id) IS DISTINCT FROM (excluded.version, excluded.dataset_id)",
+        owner.namespace,
+        &jobs,
+        &names,
+        &versions,
+        &datasets
+    )
+    .execute(conn)
+    .await
+    .during("write outputs of jobs")?;
+    Ok(())
+}
+
+/// Tasks that were queued for a pool which their job left would wait for ever.
+async fn cancel_strays(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
+    let (jobs, pools): (Vec<Uuid>, Vec<Uuid>) = owner.jobs.iter().map(|j| (j.job_id.0, j.pool_id.0)).unzip();
+    sqlx::query!(
+        "UPDATE tasks t SET cancel_requested = true FROM UNNEST($1::uuid[], $2::uuid[]) AS j (id, pool)
+         WHERE t.job_id = j.id AND t.pool_id <> j.pool AND t.state <> 'Failed' AND NOT t.cancel_requested",
+        &jobs,
+        &pools
     )
     .execute(conn)
     .await
@@ -352,6 +397,9 @@ async fn remove_jobs(conn: &mut PgConnection, namespace: &str, name: &str, kept:
     .fetch_all(&mut *conn)
     .await
     .during("remove jobs")?;
+    if removed.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
         "UPDATE tasks SET cancel_requested = true WHERE job_id = ANY($1) AND state <> 'Failed' AND NOT cancel_requested",
         &removed

@@ -38,12 +38,12 @@ pub struct Producer {
     pub job: String,
 }
 
-/// Writes the Dataset; a deleted one of the same name comes back with its pointer.
+/// Writes the Dataset; a deleted one of the same name comes back with its pointer. Answers whether anything changed.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
-pub async fn upsert(conn: &mut PgConnection, dataset: &Dataset) -> Result<()> {
-    sqlx::query!(
+pub async fn upsert(conn: &mut PgConnection, dataset: &Dataset) -> Result<bool> {
+    let written = sqlx::query!(
         "INSERT INTO datasets (dataset_id, namespace, name, storage, schema, read_roles, share_with, generation)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (dataset_id) DO UPDATE SET
@@ -64,7 +64,7 @@ pub async fn upsert(conn: &mut PgConnection, dataset: &Dataset) -> Result<()> {
     .execute(conn)
     .await
     .during("write a dataset")?;
-    Ok(())
+    Ok(written.rows_affected() > 0)
 }
 
 /// Who produces a Dataset.

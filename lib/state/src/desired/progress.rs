@@ -15,6 +15,8 @@ pub struct Moved {
     pub name: String,
     /// Differs whenever something moved.
     pub mark: String,
+    /// Nothing has happened to it since its own pass wrote it: whoever sees it for the first time has nothing new to show.
+    pub untouched: bool,
 }
 
 /// A mark per object; whoever asks compares it with the one it saw before.
@@ -38,7 +40,8 @@ pub async fn marks(conn: &mut PgConnection) -> Result<Vec<Moved>> {
                SELECT job_id, count(*) AS n, max(failed_at) AS at FROM tasks WHERE state = 'Failed' GROUP BY job_id
            )
            SELECT j.owner_kind AS "kind!", j.namespace AS "namespace!", j.owner_name AS "name!",
-                  concat_ws('/', max(r.last), sum(f.n), max(f.at), max(j.target_end), max(b.seen_at), count(b.height)) AS "mark!"
+                  concat_ws('/', max(r.last), sum(f.n), max(f.at), max(j.target_end), max(b.seen_at), count(b.height)) AS "mark!",
+                  bool_and(r.last IS NULL AND f.n IS NULL AND j.head IS NULL AND b.height IS NULL) AS "untouched!"
            FROM jobs j
            JOIN job_outputs o ON o.job_id = j.job_id
            LEFT JOIN recent r ON (r.namespace, r.version) = (o.namespace, o.version)
@@ -47,17 +50,18 @@ pub async fn marks(conn: &mut PgConnection) -> Result<Vec<Moved>> {
            WHERE j.removed_at IS NULL
            GROUP BY 1, 2, 3
            UNION ALL
-           SELECT 'Dataset', d.namespace, d.name, concat_ws('/', d.served_version, r.last, m.n, w.owner_kind, w.owner_name, w.job)
+           SELECT 'Dataset', d.namespace, d.name, concat_ws('/', d.served_version, r.last, m.n, w.owner_kind, w.owner_name, w.job),
+                  d.served_version IS NULL AND w.dataset_id IS NULL
            FROM datasets d LEFT JOIN recent r ON (r.namespace, r.version) = (d.namespace, d.served_version)
            LEFT JOIN missing m ON (m.namespace, m.version) = (d.namespace, d.served_version)
            LEFT JOIN dataset_producers w ON w.dataset_id = d.dataset_id
            WHERE d.deleted_at IS NULL
            UNION ALL
            SELECT 'WorkerPool', p.namespace, p.name,
-                  concat_ws('/', p.desired_workers, p.running_workers, p.dead_letters, p.last_backlog_at IS NULL)
+                  concat_ws('/', p.desired_workers, p.running_workers, p.dead_letters, p.last_backlog_at IS NULL), false
            FROM pools p WHERE p.deleted_at IS NULL
            UNION ALL
-           SELECT 'RpcPool', h.namespace, h.pool, string_agg(concat_ws('=', h.provider, h.state), ',' ORDER BY h.provider)
+           SELECT 'RpcPool', h.namespace, h.pool, string_agg(concat_ws('=', h.provider, h.state), ',' ORDER BY h.provider), false
            FROM rpc_provider_health h GROUP BY 2, 3"#
     )
     .fetch_all(conn)

@@ -90,6 +90,9 @@ pub(super) async fn conflicts(
     namespace: &str,
     versions: &[Uuid],
 ) -> Result<Vec<BorderConflict>> {
+    if versions.is_empty() {
+        return Ok(vec![]);
+    }
     let found = sqlx::query!(
         "SELECT version, height, below_hash, above_parent_hash, seen_at FROM border_conflicts
          WHERE namespace = $1 AND version = ANY($2) ORDER BY height LIMIT 16",
