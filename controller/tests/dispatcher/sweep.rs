@@ -3,7 +3,7 @@
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use dagwright_contracts::tasks::{TaskLease, Verdict};
-use dagwright_testkit::rpc_pool::wait_for;
+use dagwright_testkit::wait::wait_until;
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -50,7 +50,10 @@ async fn orphans_older_than_the_age_go_and_nothing_else_does(db: PgPool) {
     let release = json!({"leases": [fence(&abandoned.fence)]});
     assert_eq!(replica.outcome("/v1/tasks:release", &release).await.0, Verdict::Accepted);
 
-    wait_for("the orphan to be swept", async || !keys(&world).await.contains(&orphan)).await;
+    wait_until(std::time::Duration::from_secs(20), "the orphan to be swept", async || {
+        !keys(&world).await.contains(&orphan)
+    })
+    .await;
     let mut left = keys(&world).await;
     left.sort();
     let mut wanted = vec![foreign.clone(), pointed.clone(), leased.clone()];
@@ -59,6 +62,9 @@ async fn orphans_older_than_the_age_go_and_nothing_else_does(db: PgPool) {
 
     let release = json!({"leases": [fence(&working.fence)]});
     assert_eq!(replica.outcome("/v1/tasks:release", &release).await.0, Verdict::Accepted);
-    wait_for("the second orphan to be swept", async || !keys(&world).await.contains(&leased)).await;
+    wait_until(std::time::Duration::from_secs(20), "the second orphan to be swept", async || {
+        !keys(&world).await.contains(&leased)
+    })
+    .await;
     assert!(keys(&world).await.contains(&pointed), "a commit is never swept");
 }
