@@ -3,17 +3,24 @@
 use std::collections::HashMap;
 
 use arrow::datatypes::{DataType, TimeUnit};
-use dagwright_core::names;
-pub use dagwright_state::catalog::{CatalogDataset, CatalogObject};
+use dagwright_core::{ids::DatasetId, names};
+pub use dagwright_state::catalog::{CatalogDataset, CatalogObject, CatalogSize};
 use serde_json::Value;
+use sqlx::{Postgres, pool::PoolConnection};
 
 use crate::{auth::Caller, gate::DatasetName};
 
 /// Where datasets and their objects are looked up.
 #[async_trait::async_trait]
 pub trait Catalog: Send + Sync + 'static {
-    /// Datasets of some namespaces with the objects that they serve, all from one snapshot.
-    async fn snapshot(&self, namespaces: &[String]) -> dagwright_state::Result<Vec<CatalogDataset>>;
+    /// Datasets of some namespaces, without their objects: what a query may name.
+    async fn datasets(&self, namespaces: &[String]) -> dagwright_state::Result<Vec<CatalogDataset>>;
+
+    /// These datasets with the objects that they serve, all from one snapshot: what a query does name.
+    async fn pin(&self, ids: &[DatasetId]) -> dagwright_state::Result<Vec<CatalogDataset>>;
+
+    /// How much these datasets serve.
+    async fn sizes(&self, ids: &[DatasetId]) -> dagwright_state::Result<HashMap<DatasetId, CatalogSize>>;
 }
 
 /// The state database.
@@ -21,14 +28,27 @@ pub struct StateCatalog {
     pub pool: sqlx::PgPool,
 }
 
-#[async_trait::async_trait]
-impl Catalog for StateCatalog {
-    async fn snapshot(&self, namespaces: &[String]) -> dagwright_state::Result<Vec<CatalogDataset>> {
-        let mut connection = self.pool.acquire().await.map_err(|source| dagwright_state::Error::Query {
+impl StateCatalog {
+    async fn connect(&self) -> dagwright_state::Result<PoolConnection<Postgres>> {
+        self.pool.acquire().await.map_err(|source| dagwright_state::Error::Query {
             operation: "connect to the state database",
             source,
-        })?;
-        dagwright_state::catalog::snapshot(&mut connection, namespaces).await
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Catalog for StateCatalog {
+    async fn datasets(&self, namespaces: &[String]) -> dagwright_state::Result<Vec<CatalogDataset>> {
+        dagwright_state::catalog::datasets(&mut *self.connect().await?, namespaces).await
+    }
+
+    async fn pin(&self, ids: &[DatasetId]) -> dagwright_state::Result<Vec<CatalogDataset>> {
+        dagwright_state::catalog::pin(&mut *self.connect().await?, ids).await
+    }
+
+    async fn sizes(&self, ids: &[DatasetId]) -> dagwright_state::Result<HashMap<DatasetId, CatalogSize>> {
+        dagwright_state::catalog::sizes(&mut *self.connect().await?, ids).await
     }
 }
 

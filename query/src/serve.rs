@@ -94,7 +94,7 @@ async fn probe(app: Arc<App>, keys: Check, catalog: Check, stop: CancellationTok
                 Err(error) => keys.failing(chain(&error)),
             }
         }
-        match app.catalog.snapshot(&[]).await {
+        match app.catalog.datasets(&[]).await {
             Ok(_) => catalog.ready(),
             Err(error) => catalog.failing(chain(&error)),
         }

@@ -1,4 +1,4 @@
-//! When a candidate may replace what is served: readers never see a height go down.
+//! When a candidate may replace what is served: readers never see a height go down (I11).
 
 use crate::range::RangeSet;
 

@@ -1,4 +1,4 @@
-//! The planner's decision: which ranges become tasks. Wanted minus covered minus pending, per output.
+//! The planner's decision: which ranges become tasks. Wanted minus covered minus pending, per output (I10).
 //!
 //! The grid is aligned to the start of what is wanted: cells `[start + k * chunk, start + (k + 1) * chunk)`. A range ends at
 //! its cell's end or at the end of what is wanted, whichever is first, and is never extended. A changed chunk size thus

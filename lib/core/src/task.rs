@@ -7,7 +7,8 @@
 //! Attempt  Running -> Succeeded | Errored | Expired | Released | Canceled
 //! ```
 //!
-//! Each way back to Queued raises the attempt's ordinal, so a message or a lease of an older attempt is recognised by its number.
+//! Each way back to Queued raises the attempt's ordinal, so a message or a lease of an older attempt is recognised by its number
+//! (I1, I3). Numbers are those of `docs/protocol.md`.
 
 use std::fmt;
 
@@ -19,10 +20,10 @@ use crate::{
 };
 
 /// How often a task may be handed back before handing back counts as an attempt: more than Spot takes from an honest
-/// task, few enough to end a task that no worker can keep.
+/// task, few enough to end a task that no worker can keep (I7, I9).
 pub const FREE_RELEASES: u32 = 20;
 
-/// The fence of an attempt: who does not present the current triple changes nothing.
+/// The fence of an attempt: who does not present the current triple changes nothing (I3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fence {
     /// The task.
@@ -296,7 +297,7 @@ fn from_running(
             Ok(ended(&spent, TaskState::Failed, Some(AttemptState::Errored)))
         }
         Event::Release => Ok(release(task, policy, now, jitter)),
-        // A lost message says nothing of a worker that is alive: while the lease holds, it is not taken.
+        // A lost message says nothing of a worker that is alive: while the lease holds, it is not taken (I3).
         Event::Expire | Event::DeadLetter if now < lease_expires_at => {
             illegal(task, event, Some(NotYet::LeaseHolds))
         }

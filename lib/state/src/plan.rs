@@ -128,7 +128,8 @@ pub async fn coverage(conn: &mut PgConnection, job_id: JobId) -> Result<Vec<Outp
 }
 
 /// Inserts planned tasks with what they cover and the messages that offer them. What another job's unfinished task covers
-/// already is left to that task. Returns how many tasks were new.
+/// already is left to that task (I10). A task has the highest priority among the live jobs that want its version. Returns how
+/// many tasks were new.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
@@ -141,7 +142,12 @@ pub async fn insert(conn: &mut PgConnection, job_id: JobId, planned: &[PlannedTa
     let ends: Vec<_> = planned.iter().map(|t| rows::height_to_pg(t.range.end())).collect();
     sqlx::query!(
         "INSERT INTO tasks (task_id, job_id, pool_id, range, state, priority, not_before, max_attempts)
-         SELECT u.task_id, j.job_id, j.pool_id, int8range(u.start, u.stop), 'Queued', j.priority, clock_timestamp(), j.max_attempts
+         SELECT u.task_id, j.job_id, j.pool_id, int8range(u.start, u.stop), 'Queued',
+                LEAST(j.priority, (SELECT min(other.priority) FROM job_outputs mine
+                    JOIN job_outputs theirs ON theirs.namespace = mine.namespace AND theirs.version = mine.version
+                    JOIN jobs other ON other.job_id = theirs.job_id AND NOT other.suspended AND other.removed_at IS NULL
+                    WHERE mine.job_id = j.job_id)),
+                clock_timestamp(), j.max_attempts
          FROM UNNEST($2::uuid[], $3::bigint[], $4::bigint[]) AS u (task_id, start, stop), jobs j WHERE j.job_id = $1",
         job_id.0,
         &ids,
@@ -202,6 +208,48 @@ async fn offer(conn: &mut PgConnection, ids: &[Uuid]) -> Result<u64> {
     .await
     .during("write messages of planned tasks")?;
     Ok(offered.rows_affected())
+}
+
+/// Asks for the end of tasks that wait for suspended jobs, so that they do not hold their range (I10) against those who want it:
+/// what is queued, since resuming plans again, and what failed, where another live job wants the same version and is to give
+/// the range its own attempts. What runs is left to finish. Returns how many tasks were marked;
+/// [`crate::finish::cancel_unwanted`] ends them.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn mark_suspended(conn: &mut PgConnection) -> Result<u64> {
+    let marked = sqlx::query!(
+        "UPDATE tasks t SET cancel_requested = true FROM jobs j
+         WHERE j.job_id = t.job_id AND j.suspended AND j.removed_at IS NULL AND NOT t.cancel_requested
+           AND (t.state = 'Queued' OR t.state = 'Failed' AND EXISTS (
+               SELECT FROM task_outputs o
+               JOIN job_outputs w ON w.namespace = o.namespace AND w.version = o.version AND w.job_id <> j.job_id
+               JOIN jobs live ON live.job_id = w.job_id AND NOT live.suspended AND live.removed_at IS NULL
+                    AND upper(o.range) > live.target_start AND lower(o.range) < live.target_end
+               WHERE o.task_id = t.task_id))"
+    )
+    .execute(conn)
+    .await
+    .during("mark tasks of suspended jobs")?;
+    Ok(marked.rows_affected())
+}
+
+/// As [`mark_suspended`], for what waits or failed outside of the blocks that a job wants now: a target that was edited, or
+/// taken back from a wrong head, leaves it behind.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn mark_outside(conn: &mut PgConnection, job_id: JobId) -> Result<u64> {
+    let marked = sqlx::query!(
+        "UPDATE tasks t SET cancel_requested = true FROM jobs j
+         WHERE j.job_id = $1 AND t.job_id = $1 AND t.state <> 'Running' AND NOT t.cancel_requested
+           AND (upper(t.range) > j.target_end OR lower(t.range) < j.target_start)",
+        job_id.0
+    )
+    .execute(conn)
+    .await
+    .during("mark tasks outside of what is wanted")?;
+    Ok(marked.rows_affected())
 }
 
 /// Notes that a job was planned.

@@ -1,11 +1,14 @@
 //! Cutover: the pointers of all datasets of an owner move together, in one transaction.
 
+use std::collections::HashMap;
+
 use dagwright_core::{
     cutover::{self, DatasetCoverage},
     ids::{DatasetId, VersionId},
     range::{BlockRange, RangeSet},
 };
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{
     Result,
@@ -52,32 +55,70 @@ struct Pointer {
     candidate: VersionId,
 }
 
-/// Flips all datasets of an owner to what its jobs write, when that covers what is served. Must run in a transaction. Returns
-/// how many pointers moved; 0: not ready, or another replica holds the rows.
+/// Flips all datasets of an owner to what its jobs write, when that covers what is served (I11). Must run in a transaction.
+/// Returns how many pointers moved; 0: not ready, or nothing to move.
+///
+/// Commits take the rows of their versions, in the same order: once this holds them, nothing is added to what is served before
+/// the pointers have moved. Whether it is worth holding them up is looked at before.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn flip(conn: &mut PgConnection, owner: &Owner) -> Result<usize> {
     let pointers = lock_pointers(conn, owner).await?;
-    let mut coverage = Vec::with_capacity(pointers.len());
-    for pointer in &pointers {
-        let served = match pointer.served {
-            Some(version) => Some(covered(conn, &owner.namespace, version).await?),
-            None => None,
-        };
-        coverage.push(DatasetCoverage {
-            served,
-            candidate: covered(conn, &owner.namespace, pointer.candidate).await?,
-        });
-    }
-    if !cutover::ready(&coverage) {
+    let moved: Vec<_> = pointers.iter().filter(|p| p.served != Some(p.candidate)).collect();
+    if moved.is_empty() || !cutover::ready(&coverage(conn, &owner.namespace, &pointers).await?) {
         return Ok(0);
     }
-    let moved: Vec<_> = pointers.iter().filter(|p| p.served != Some(p.candidate)).collect();
+    lock_versions(conn, &owner.namespace, &pointers).await?;
+    if !cutover::ready(&coverage(conn, &owner.namespace, &pointers).await?) {
+        return Ok(0);
+    }
     for pointer in &moved {
         move_pointer(conn, owner, pointer).await?;
     }
     Ok(moved.len())
+}
+
+fn versions(pointers: &[Pointer]) -> Vec<Uuid> {
+    pointers.iter().flat_map(|p| p.served.into_iter().chain([p.candidate])).map(|v| v.0).collect()
+}
+
+async fn lock_versions(conn: &mut PgConnection, namespace: &str, pointers: &[Pointer]) -> Result<()> {
+    sqlx::query_scalar!(
+        "SELECT version FROM dataset_versions WHERE namespace = $1 AND version = ANY($2) ORDER BY version FOR NO KEY UPDATE",
+        namespace,
+        &versions(pointers)
+    )
+    .fetch_all(conn)
+    .await
+    .during("lock the versions of a candidate")?;
+    Ok(())
+}
+
+/// What is covered of served versions and candidates, in one snapshot.
+async fn coverage(
+    conn: &mut PgConnection,
+    namespace: &str,
+    pointers: &[Pointer],
+) -> Result<Vec<DatasetCoverage>> {
+    let found = sqlx::query!(
+        r#"SELECT version, lower(r) AS "start!", upper(r) AS "end!" FROM (
+               SELECT version, unnest(range_agg(range)) AS r FROM partition_versions
+               WHERE namespace = $1 AND version = ANY($2) AND current AND NOT stale GROUP BY version) c"#,
+        namespace,
+        &versions(pointers)
+    )
+    .fetch_all(conn)
+    .await
+    .during("read the coverage of a candidate")?;
+    let mut covered: HashMap<VersionId, RangeSet> = HashMap::new();
+    for row in found {
+        let range = BlockRange::new(rows::count(row.start), rows::count(row.end));
+        range.into_iter().for_each(|r| covered.entry(VersionId(row.version)).or_default().insert(r));
+    }
+    let of = |version: VersionId| covered.get(&version).cloned().unwrap_or_default();
+    let both = |p: &Pointer| DatasetCoverage { served: p.served.map(of), candidate: of(p.candidate) };
+    Ok(pointers.iter().map(both).collect())
 }
 
 async fn lock_pointers(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Pointer>> {
@@ -102,20 +143,6 @@ async fn lock_pointers(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Poi
         candidate: VersionId(candidate),
     };
     Ok(found.into_iter().map(|r| pointer(r.dataset_id, r.served_version, r.version)).collect())
-}
-
-async fn covered(conn: &mut PgConnection, namespace: &str, version: VersionId) -> Result<RangeSet> {
-    let found = sqlx::query!(
-        r#"SELECT lower(r) AS "start!", upper(r) AS "end!" FROM (
-               SELECT unnest(range_agg(range)) AS r FROM partition_versions
-               WHERE namespace = $1 AND version = $2 AND current AND NOT stale) c"#,
-        namespace,
-        version.0
-    )
-    .fetch_all(conn)
-    .await
-    .during("read the coverage of a version")?;
-    Ok(found.into_iter().filter_map(|r| BlockRange::new(rows::count(r.start), rows::count(r.end))).collect())
 }
 
 async fn move_pointer(conn: &mut PgConnection, owner: &Owner, pointer: &Pointer) -> Result<()> {

@@ -10,9 +10,9 @@ use axum::{
 use dagwright_contracts::query::{Column, DatasetEntry, DatasetList, DatasetSchema};
 use dagwright_telemetry::Rejection;
 
-use super::{App, problem};
+use super::{App, problem, unavailable};
 use crate::{
-    catalog::{self, CatalogDataset},
+    catalog::{self, CatalogDataset, CatalogSize},
     gate::DatasetName,
 };
 
@@ -23,7 +23,11 @@ pub(super) async fn list(
 ) -> Result<Json<DatasetList>, Rejection> {
     let caller = app.auth.caller(&headers).await?;
     let readable = app.readable(&caller).await?;
-    let mut datasets: Vec<_> = readable.iter().map(|(name, dataset)| entry(name, dataset)).collect();
+    let ids: Vec<_> = readable.values().map(|dataset| dataset.dataset_id).collect();
+    let sizes = app.catalog.sizes(&ids).await.map_err(|error| unavailable(&error))?;
+    let size = |dataset: &CatalogDataset| sizes.get(&dataset.dataset_id).copied().unwrap_or_default();
+    let entries = readable.iter().map(|(name, dataset)| entry(name, dataset, size(dataset)));
+    let mut datasets: Vec<_> = entries.collect();
     datasets.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(DatasetList { datasets }))
 }
@@ -46,14 +50,14 @@ pub(super) async fn schema(
     Ok(Json(DatasetSchema { name: name.to_string(), columns }))
 }
 
-fn entry(name: &DatasetName, dataset: &CatalogDataset) -> DatasetEntry {
+fn entry(name: &DatasetName, dataset: &CatalogDataset, size: CatalogSize) -> DatasetEntry {
     DatasetEntry {
         name: name.to_string(),
         namespace: dataset.namespace.clone(),
         dataset: dataset.name.clone(),
         version: dataset.version.map(|version| version.to_string()),
-        objects: dataset.objects.len() as u64,
-        rows: dataset.objects.iter().map(|object| object.rows).sum(),
-        bytes: dataset.objects.iter().map(|object| object.bytes).sum(),
+        objects: size.objects,
+        rows: size.rows,
+        bytes: size.bytes,
     }
 }

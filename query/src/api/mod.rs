@@ -57,15 +57,20 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 impl App {
-    /// What `caller` may read now.
+    /// What `caller` may read now, without objects.
     async fn readable(&self, caller: &Caller) -> Result<Readable, Rejection> {
-        let datasets = self.catalog.snapshot(&caller.namespaces).await.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "catalog could not be read");
-            problem::of("CatalogUnavailable", "the catalog cannot be read now; try again").retry_after(5)
-        })?;
+        let datasets =
+            self.catalog.datasets(&caller.namespaces).await.map_err(|error| unavailable(&error))?;
         Ok(catalog::readable(caller, datasets))
     }
 }
+
+fn unavailable(error: &dagwright_state::Error) -> Rejection {
+    tracing::error!(error = error as &dyn std::error::Error, "catalog could not be read");
+    problem::of("CatalogUnavailable", CATALOG_UNAVAILABLE).retry_after(5)
+}
+
+const CATALOG_UNAVAILABLE: &str = "the catalog cannot be read now; try again";
 
 /// RFC 6750 wants a 401 to name the scheme.
 async fn challenge(mut response: Response) -> Response {

@@ -13,13 +13,13 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    App, Limits, answer,
+    App, CATALOG_UNAVAILABLE, Limits, answer,
     problem::{self, Ended},
 };
 use crate::{
     auth::Caller,
     catalog::{self, Readable},
-    engine::protocol::{Frame, Gated, Job, Relation, Run},
+    engine::protocol::{Failure, Frame, Gated, Job, Relation, Run},
     objects::Access,
     pool::{Engine, EngineError},
 };
@@ -75,7 +75,7 @@ pub(super) async fn query(
     let audit = Audit::new(&caller, &request.sql);
     let mut running =
         Running { engine, access: None, kill_at: Instant::now() + deadline + GRACE, audit, _slot: slot };
-    match running.begin(&app, &request, &readable, run).await {
+    match running.begin(&app, &caller, &request, readable, run).await {
         Ok(()) => answer::respond(running, request.format).await,
         Err(ended) => Err(running.end(&ended)),
     }
@@ -108,19 +108,21 @@ impl Running {
     async fn begin(
         &mut self,
         app: &App,
+        caller: &Caller,
         request: &QueryRequest,
-        readable: &Readable,
+        visible: Readable,
         mut run: Run,
     ) -> Result<(), Ended> {
-        let job = Job { sql: request.sql.clone(), visible: readable.keys().cloned().collect() };
+        let job = Job { sql: request.sql.clone(), visible: visible.keys().cloned().collect() };
         self.engine.send(&job).await.map_err(Ended::Broken)?;
         let gated = match self.next().await? {
             Frame::Gated(gated) => gated,
             Frame::Failed(failure) => return Err(Ended::Failed(failure)),
             _ => return Err(Ended::Broken(EngineError::OutOfTurn)),
         };
-        self.audit.gated(&gated, readable);
-        let (access, relations) = pin(app, &gated, readable)?;
+        let pinned = pinned(app, caller, &gated, &visible).await?;
+        self.audit.gated(&gated, &pinned);
+        let (access, relations) = open(app, &gated, &pinned)?;
         self.access = Some(access);
         run.datasets = relations;
         let left = self.kill_at.saturating_duration_since(Instant::now()).saturating_sub(GRACE);
@@ -147,19 +149,36 @@ impl Running {
     }
 }
 
-/// Opens access to the objects of the datasets that the query names, all from the snapshot taken when it began.
-fn pin(app: &App, gated: &Gated, readable: &Readable) -> Result<(Access, Vec<Relation>), Ended> {
+/// The datasets that the query names with their objects, all from one snapshot; nothing else of the catalog is read.
+async fn pinned(app: &App, caller: &Caller, gated: &Gated, visible: &Readable) -> Result<Readable, Ended> {
+    // The gate ran where a stranger's SQL runs, so its word is checked.
+    let id = |name| visible.get(name).map(|d| d.dataset_id).ok_or(Ended::Broken(EngineError::OutOfTurn));
+    let ids = gated.datasets.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+    if ids.is_empty() {
+        return Ok(Readable::new());
+    }
+    let datasets = app.catalog.pin(&ids).await.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "catalog could not be read");
+        Ended::Failed(Failure::new("CatalogUnavailable", CATALOG_UNAVAILABLE))
+    })?;
+    Ok(catalog::readable(caller, datasets))
+}
+
+/// Opens access to the pinned objects. A dataset may have been deleted or closed to the caller since the gate saw it.
+fn open(app: &App, gated: &Gated, pinned: &Readable) -> Result<(Access, Vec<Relation>), Ended> {
     let mut objects = Vec::new();
     for name in &gated.datasets {
-        // The gate ran where a stranger's SQL runs, so its word is checked.
-        let dataset = readable.get(name).ok_or(Ended::Broken(EngineError::OutOfTurn))?;
+        let dataset = pinned.get(name).ok_or_else(|| {
+            let detail = format!("dataset {name} does not exist any more, or you may not read it any more");
+            Ended::Failed(Failure::new("UnknownDataset", detail))
+        })?;
         objects.extend(dataset.objects.iter().map(|object| (name.clone(), object.clone())));
     }
     let access = app.objects.open(objects);
     let relations = gated.datasets.iter().map(|name| Relation {
         name: name.clone(),
         urls: access.urls(name),
-        columns: readable.get(name).map(|dataset| catalog::columns(&dataset.schema)).unwrap_or_default(),
+        columns: pinned.get(name).map(|dataset| catalog::columns(&dataset.schema)).unwrap_or_default(),
     });
     let relations = relations.collect();
     Ok((access, relations))

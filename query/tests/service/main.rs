@@ -7,5 +7,6 @@ mod limits;
 mod locked;
 mod objects;
 #[expect(unreachable_pub, reason = "shared by the modules of this test binary")]
+mod pinning;
 mod support;
 mod tokens;

@@ -1,11 +1,12 @@
 //! A running service over fixture datasets.
 
 use std::{
+    collections::HashMap,
     ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +22,7 @@ use dagwright_core::{
 use dagwright_query::{
     api::{self, App, Limits},
     auth::{Authenticator, KeySource},
-    catalog::{Catalog, CatalogDataset, CatalogObject},
+    catalog::{Catalog, CatalogDataset, CatalogObject, CatalogSize},
     objects::{Bytes, ObjectGateway, ObjectSource, ReadError},
     pool::{EnginePool, EngineSpec},
 };
@@ -90,12 +91,43 @@ impl ObjectSource for FolderSource {
     }
 }
 
-struct Fixed(Vec<CatalogDataset>);
+/// A catalog that stands still, but for what a test deletes, and counts the objects that it hands out.
+#[derive(Default)]
+pub struct Fixed {
+    datasets: Vec<CatalogDataset>,
+    pub handed_out: AtomicUsize,
+    /// Gone between the gate's look and the query's.
+    pub deleted: AtomicBool,
+}
+
+pub struct Shared(Arc<Fixed>);
 
 #[async_trait::async_trait]
-impl Catalog for Fixed {
-    async fn snapshot(&self, namespaces: &[String]) -> dagwright_state::Result<Vec<CatalogDataset>> {
-        Ok(self.0.iter().filter(|dataset| namespaces.contains(&dataset.namespace)).cloned().collect())
+impl Catalog for Shared {
+    async fn datasets(&self, namespaces: &[String]) -> dagwright_state::Result<Vec<CatalogDataset>> {
+        let visible = self.0.datasets.iter().filter(|dataset| namespaces.contains(&dataset.namespace));
+        Ok(visible.map(|dataset| CatalogDataset { objects: vec![], ..dataset.clone() }).collect())
+    }
+
+    async fn pin(&self, ids: &[DatasetId]) -> dagwright_state::Result<Vec<CatalogDataset>> {
+        if self.0.deleted.load(Ordering::Relaxed) {
+            return Ok(vec![]);
+        }
+        let pinned: Vec<_> =
+            self.0.datasets.iter().filter(|dataset| ids.contains(&dataset.dataset_id)).cloned().collect();
+        let objects = pinned.iter().map(|dataset| dataset.objects.len()).sum();
+        self.0.handed_out.fetch_add(objects, Ordering::Relaxed);
+        Ok(pinned)
+    }
+
+    async fn sizes(&self, ids: &[DatasetId]) -> dagwright_state::Result<HashMap<DatasetId, CatalogSize>> {
+        let size = |objects: &[CatalogObject]| CatalogSize {
+            objects: objects.len() as u64,
+            rows: objects.iter().map(|o| o.rows).sum(),
+            bytes: objects.iter().map(|o| o.bytes).sum(),
+        };
+        let asked = self.0.datasets.iter().filter(|dataset| ids.contains(&dataset.dataset_id));
+        Ok(asked.map(|dataset| (dataset.dataset_id, size(&dataset.objects))).collect())
     }
 }
 
@@ -165,6 +197,7 @@ fn dataset(namespace: &str, name: &str, roles: &[&str], objects: Vec<CatalogObje
 pub struct Service {
     pub url: String,
     pub folder: Folder,
+    pub catalog: Arc<Fixed>,
     key: EncodingKey,
     http: reqwest::Client,
     stop: CancellationToken,
@@ -199,6 +232,7 @@ impl Service {
             dataset("other", "blocks", &["analyst"], vec![write("e.parquet", 0)]),
             dataset("demo", "empty", &["analyst"], vec![]),
         ];
+        let catalog = Arc::new(Fixed { datasets, ..Fixed::default() });
         let pair = rcgen::KeyPair::generate().unwrap();
         let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
         let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
@@ -209,7 +243,7 @@ impl Service {
         let (stop, http) = (CancellationToken::new(), reqwest::Client::builder().build().unwrap());
         let app = App {
             auth: Authenticator::new(KeySource::File(jwks), http.clone(), ISSUER.into(), AUDIENCE.into()),
-            catalog: Box::new(Fixed(datasets)),
+            catalog: Box::new(Shared(catalog.clone())),
             objects: ObjectGateway::spawn(FolderSource(folder.0.clone()), stop.clone()).await.unwrap(),
             engines: EnginePool::spawn(spec(), 1, Health::new().check("engine"), stop.clone()),
             limits,
@@ -220,7 +254,7 @@ impl Service {
         let serve = axum::serve(listener, api::router(Arc::new(app)))
             .with_graceful_shutdown(stop.clone().cancelled_owned());
         tokio::spawn(serve.into_future());
-        Self { url, folder, key, http, stop }
+        Self { url, folder, catalog, key, http, stop }
     }
 
     pub fn sign(&self, claims: &Value) -> String {

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use dagwright_core::follow::{Behind, Heights, target_end};
+use dagwright_contracts::gateway::{AVOID_HEADER, PROVIDER_HEADER};
+use dagwright_core::follow::{Answers, Behind, Heights, Step, step};
 use dagwright_state::follow::{self as jobs, Follower};
 use serde::Deserialize;
 
@@ -53,10 +54,25 @@ pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
 
 async fn follow(dispatcher: &Dispatcher, namespace: &str, pool: &str, followers: &[Follower]) -> Outcome {
     let tags = tags(followers);
-    let heights = heights(dispatcher, namespace, pool, &tags).await;
-    let heights =
-        heights.map_err(|message| LoopError::Rpc { pool: format!("{namespace}/{pool}"), message })?;
-    advance(dispatcher, followers, &heights).await
+    let ask = async |avoid: Option<&str>| {
+        let told = heights(dispatcher, (namespace, pool), &tags, avoid).await;
+        told.map_err(|message| LoopError::Rpc { pool: format!("{namespace}/{pool}"), message })
+    };
+    let first = ask(None).await?;
+    let mut answers = Answers::First(first.heights);
+    if followers.iter().any(|f| decide(f, &answers) == Step::Ask) {
+        let second = ask(Some(&first.provider)).await?;
+        // The gateway falls back to who is to be avoided when nobody else answers.
+        answers = match second.provider == first.provider {
+            true => Answers::Only(second.heights),
+            false => Answers::Two(first.heights, second.heights),
+        };
+    }
+    advance(dispatcher, followers, &answers).await
+}
+
+fn decide(follower: &Follower, answers: &Answers) -> Step {
+    step(follower.target_end, follower.behind, follower.seen, answers)
 }
 
 /// The head itself is shown to people; the other tags are asked for only where a stream needs them.
@@ -67,34 +83,66 @@ fn tags(followers: &[Follower]) -> Vec<Tag> {
     needed.into_iter().filter(|(_, needed)| *needed).map(|(tag, _)| tag).collect()
 }
 
-async fn advance(dispatcher: &Dispatcher, followers: &[Follower], heights: &Heights) -> Outcome {
+/// The head to be shown and to judge the next one by: of two words the lower one, which a lie can only hold back.
+fn head(answers: &Answers) -> Option<u64> {
+    match answers {
+        Answers::First(heights) | Answers::Only(heights) => heights.latest,
+        Answers::Two(a, b) => a.latest.min(b.latest).or(a.latest).or(b.latest),
+    }
+}
+
+async fn advance(dispatcher: &Dispatcher, followers: &[Follower], answers: &Answers) -> Outcome {
+    let head = head(answers);
     let mut tx = dispatcher.begin().await?;
     for follower in followers {
-        let end = target_end(follower.target_end, follower.behind, heights);
-        jobs::advance(&mut tx, follower.job_id, end, heights.latest).await?;
+        match decide(follower, answers) {
+            Step::Raise(end) => jobs::advance(&mut tx, follower.job_id, end, head).await?,
+            Step::Keep => jobs::advance(&mut tx, follower.job_id, follower.target_end, head).await?,
+            Step::Lower(end) => {
+                if jobs::take_back(&mut tx, follower.job_id, end, head).await? {
+                    metrics::counter!("dagwright_targets_taken_back_total").increment(1);
+                    tracing::warn!(
+                        job = %follower.job_id,
+                        pool = format!("{}/{}", follower.namespace, follower.rpc_pool),
+                        from = follower.target_end,
+                        to = end,
+                        "took a target back: a provider had told of a head that is not there"
+                    );
+                }
+            }
+            // Asked already; nobody answered for sure.
+            Step::Ask => {}
+        }
     }
     dagwright_state::commit(tx).await?;
     Ok(())
 }
 
+/// What one provider says.
+struct Told {
+    provider: String,
+    heights: Heights,
+}
+
 async fn heights(
     dispatcher: &Dispatcher,
-    namespace: &str,
-    pool: &str,
+    (namespace, pool): (&str, &str),
     tags: &[Tag],
-) -> Result<Heights, String> {
+    avoid: Option<&str>,
+) -> Result<Told, String> {
     let endpoint = dispatcher.args.rpc_url.current();
     let batch = tags.iter().map(|tag| {
         let (id, name) = (*tag as usize, tag.name());
         serde_json::json!({"jsonrpc": "2.0", "id": id, "method": "eth_getBlockByNumber", "params": [name, false]})
     });
-    let sent = HTTP
+    let mut call = HTTP
         .post(format!("{}/v1/{namespace}/{pool}", endpoint.base))
         .bearer_auth(&dispatcher.args.gateway_token)
-        .json(&batch.collect::<Vec<_>>())
-        .send()
-        .await;
-    let answer = match sent {
+        .json(&batch.collect::<Vec<_>>());
+    if let Some(provider) = avoid {
+        call = call.header(AVOID_HEADER, provider);
+    }
+    let answer = match call.send().await {
         Ok(answer) => answer,
         Err(error) => {
             dispatcher.args.rpc_url.failed(&endpoint);
@@ -102,11 +150,13 @@ async fn heights(
         }
     };
     let status = answer.status();
+    let provider = answer.headers().get(PROVIDER_HEADER).and_then(|name| name.to_str().ok());
+    let provider = provider.unwrap_or_default().to_owned();
     let body = answer.text().await.map_err(|e| super::chain(&e))?;
     if !status.is_success() {
         return Err(format!("HTTP {status}: {}", body.chars().take(300).collect::<String>()));
     }
-    parse(&body)
+    Ok(Told { provider, heights: parse(&body)? })
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,7 @@ mod quarantine;
 mod reaper;
 mod scaler;
 mod sweeper;
+mod unwanted;
 
 use std::{error::Error, time::Duration};
 
@@ -59,6 +60,13 @@ pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
         Duration::from_secs(2),
         |w| matches!(w, Wake::Plan(_)),
         cutover::pass,
+    ));
+    tasks.spawn(repeat(
+        d(),
+        "unwanted",
+        Duration::from_secs(2),
+        |w| matches!(w, Wake::Plan(_)),
+        unwanted::pass,
     ));
     tasks.spawn(repeat(d(), "objects", Duration::from_secs(2), |_| false, objects::pass));
     tasks.spawn(alone(d(), "scaler", Duration::from_secs(2), scaler::pass));

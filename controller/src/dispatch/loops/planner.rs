@@ -79,6 +79,7 @@ async fn pass(dispatcher: &Dispatcher, announced: HashSet<JobId>) -> Outcome {
 
 async fn plan_job(mut tx: Transaction<'static, Postgres>, job: &jobs::PlannableJob) -> Outcome {
     let redriven = finish::redrive_edited(&mut tx, job.job_id, &mut jitter).await?;
+    jobs::mark_outside(&mut tx, job.job_id).await?;
     let mut planned = vec![];
     if let Some(wanted) = job.wanted {
         let outputs = jobs::coverage(&mut tx, job.job_id).await?;

@@ -400,8 +400,9 @@ async fn remove_jobs(conn: &mut PgConnection, namespace: &str, name: &str, kept:
     if removed.is_empty() {
         return Ok(());
     }
+    // Failed ones too: when an owner of this name comes back at once, it must not find them.
     sqlx::query!(
-        "UPDATE tasks SET cancel_requested = true WHERE job_id = ANY($1) AND state <> 'Failed' AND NOT cancel_requested",
+        "UPDATE tasks SET cancel_requested = true WHERE job_id = ANY($1) AND NOT cancel_requested",
         &removed
     )
     .execute(&mut *conn)

@@ -8,3 +8,4 @@ mod planning;
 mod serving;
 mod support;
 mod transitions;
+mod unwanted;

@@ -1,4 +1,4 @@
-//! Planning: idempotent under restart and replicas; full and disjoint whatever changes half-way.
+//! Planning: idempotent under restart and replicas; full and disjoint whatever changes half-way (I10).
 
 use dagwright_core::ids::JobId;
 use dagwright_state::plan as jobs;

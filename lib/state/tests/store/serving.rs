@@ -1,6 +1,7 @@
-//! Cutover and missing objects.
+//! Cutover (I11) and missing objects.
 
 use dagwright_state::{
+    complete::complete,
     objects::{mark_missing, partitions_to_check},
     serve::{Owner, candidates, flip},
     singleton::Singleton,
@@ -9,7 +10,7 @@ use dagwright_state::{
 use sqlx::PgPool;
 use time::Duration;
 
-use crate::support::{World, dataset, version};
+use crate::support::{World, completion, dataset, full, version};
 
 fn owner() -> Owner {
     Owner { namespace: "demo".into(), kind: "ChainSync".into(), name: "local".into() }
@@ -63,6 +64,44 @@ async fn a_candidate_is_served_when_it_covers_what_is_served_for_all_datasets(db
         1,
         "the old one stays warm"
     );
+}
+
+#[sqlx::test]
+async fn a_commit_to_what_is_served_and_a_flip_wait_for_each_other(db: PgPool) {
+    let world = World::new(db).await;
+    world.run("UPDATE jobs SET target_end = 10").await;
+    world.work_to_rest(world.job_id).await;
+    assert_eq!(flip_now(&world).await, 1);
+    // What is served goes on growing while a candidate has just reached it.
+    let old: dagwright_core::ids::JobId = crate::support::id(101);
+    world.add_job(old, "old").await;
+    world.add_output(old, "old", 0, "blocks").await;
+    world.run("UPDATE jobs SET target_end = 20 WHERE name = 'old'").await;
+    world.add_version(7, "blocks").await;
+    sqlx::query("UPDATE job_outputs SET version = $1 WHERE job_id = $2")
+        .bind(version(7).0)
+        .bind(world.job_id.0)
+        .execute(&world.db)
+        .await
+        .expect("edit");
+    world.work_to_rest(world.job_id).await;
+    world.plan(old).await;
+    let lease = world.claim_one().await;
+
+    let mut commit = world.db.begin().await.expect("begin");
+    complete(&mut commit, world.pool_id, &completion(&lease), &mut full).await.expect("complete");
+    let flip = tokio::spawn({
+        let world = world.clone();
+        async move { flip_now(&world).await }
+    });
+    // The flip saw that it is ready, and waits for the version that the commit holds.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while world.count(waits).await == 0 {
+        assert!(!flip.is_finished(), "it flipped to a candidate that lacks what is about to be served");
+        tokio::task::yield_now().await;
+    }
+    commit.commit().await.expect("commit");
+    assert_eq!(flip.await.expect("no panic"), 0, "the candidate lacks what was committed meanwhile (I11)");
 }
 
 #[sqlx::test]
