@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use dagwright_aws::{
     queues::Queues, secrets::Secrets, services::Services, task_definitions::TaskDefinitions,
+    worker_tasks::WorkerTasks,
 };
 use dagwright_core::ids::ClusterId;
 use dagwright_crds::{ChainSync, Dag, Dataset, RpcPool, WorkerPool};
@@ -55,6 +56,8 @@ pub struct Aws {
     pub task_definitions: TaskDefinitions,
     /// ECS services.
     pub services: Services,
+    /// ECS tasks of no service.
+    pub worker_tasks: WorkerTasks,
     /// Region, for log drivers.
     pub region: String,
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use dagwright_aws::{
     queues::Queues, secrets::Secrets, services::Services, task_definitions::TaskDefinitions,
+    worker_tasks::WorkerTasks,
 };
 use dagwright_state::desired::{Fence, cluster_id, intents};
 use dagwright_telemetry::Health;
@@ -181,6 +182,7 @@ async fn context(
             secrets: Secrets::new(&aws),
             task_definitions: TaskDefinitions::new(&aws),
             services: Services::new(&aws),
+            worker_tasks: WorkerTasks::new(&aws),
             region: aws.region().map_or_else(|| "us-east-1".to_owned(), ToString::to_string),
         },
         cluster: settings.common.cluster,

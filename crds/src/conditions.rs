@@ -12,7 +12,7 @@ pub const SYNCED: &str = "Synced";
 pub const SUSPENDED: &str = "Suspended";
 /// WorkerPool: queue and dead-letter queue are as wanted.
 pub const QUEUE_READY: &str = "QueueReady";
-/// WorkerPool: task definition and service are as wanted.
+/// WorkerPool: task definition and service are as wanted, and workers start.
 pub const SERVICE_READY: &str = "ServiceReady";
 /// RpcPool: at least one provider answers.
 pub const HEALTHY: &str = "Healthy";
@@ -47,6 +47,7 @@ reasons! {
     SECRET_NOT_LABELLED = "SecretNotLabelled", "The Secret lacks the label that permits reading it.", "Label the Secret as the message says.";
     FORBIDDEN = "Forbidden", "AWS refused a call of the controller.", "Grant the right that the message names.";
     REFUSED = "Refused", "AWS refused a call that cannot succeed as it is.", "Read AWS's words in the message; correct the spec or what it names.";
+    START_FAILED = "StartFailed", "ECS could not start workers; it is tried again with growing waits, of five minutes at most.", "Read ECS's words in the message: correct the image, the network or the right that they name; lacking capacity comes back by itself.";
     STORAGE_NOT_AVAILABLE = "StorageNotAvailable", "This version cannot keep data in the storage that the spec names.", "Use storage: {s3: {}}.";
     ENGINE_NOT_AVAILABLE = "EngineNotAvailable", "This version accepts Dags but does not run them yet.", "Keep the manifest; an upgrade will run it.";
     UNDECODABLE = "Undecodable", "The object does not fit the types of this version.", "Correct the field that the message names, or upgrade the controller.";

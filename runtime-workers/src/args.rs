@@ -44,4 +44,8 @@ pub struct Args {
     /// How long handing leases back may take after SIGTERM, in seconds; keep it below the task's stop timeout.
     #[arg(long, env = "DAGWRIGHT_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS")]
     pub grace_seconds: u64,
+
+    /// End when there was nothing to do for so long, in seconds; 0: stay. Set for workers that are started on demand.
+    #[arg(long, env = "DAGWRIGHT_IDLE_EXIT_SECONDS", default_value_t = 0, value_name = "SECONDS")]
+    pub idle_exit_seconds: u64,
 }

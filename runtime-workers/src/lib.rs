@@ -1,17 +1,21 @@
 //! The worker: takes tasks of one WorkerPool, runs their operators, commits through the dispatcher. It decides no retry and
 //! touches no state; whatever it holds comes free by itself when it dies.
 //!
-//! [`pull`] gets leases, [`attempt`] runs an operator under one, [`heartbeat`] keeps it, [`report`] ends it. [`leases`] and
+//! [`presence`] tells the dispatcher who is there and opens the [`gate`], [`pull`] gets leases, [`attempt`] runs an operator under one, [`heartbeat`] keeps it, [`report`] ends it. [`leases`] and
 //! [`inbox`] are the books that they share, pure and tested alone. [`operators`] is what a worker can do.
 
 pub mod args;
 pub mod attempt;
 pub mod backoff;
+pub mod gate;
 pub mod gateway;
 pub mod heartbeat;
+pub mod identity;
 pub mod inbox;
 pub mod leases;
 pub mod operators;
+pub mod presence;
+pub mod protection;
 pub mod pull;
 pub mod report;
 pub mod store;

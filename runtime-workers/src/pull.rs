@@ -39,7 +39,7 @@ fn backoff() -> Backoff {
 /// Receives messages until `stop`.
 pub async fn receive(shared: Arc<Shared>, stop: CancellationToken) {
     let mut backoff = backoff();
-    loop {
+    while shared.gate.is_open(&stop).await {
         let room = shared.inbox_limit.saturating_sub(shared.inbox().len());
         let received = tokio::select! {
             () = stop.cancelled() => return,
@@ -93,6 +93,9 @@ pub async fn claim(shared: Arc<Shared>, stop: CancellationToken) {
     let mut backoff = backoff();
     loop {
         let Some(mut slots) = free_slots(&shared, &stop).await else { return };
+        if !shared.gate.pass(&stop).await {
+            return;
+        }
         let offered = shared.inbox().take(slots.len());
         shared.inbox_drained.notify_one();
         let request = request(&shared, &offered, slots.len());

@@ -10,11 +10,15 @@ use dagwright_contracts::{
         Fence, HeartbeatRequest, HeartbeatResponse, OutcomeResponse, ReleaseRequest,
     },
     token::BearerToken,
+    workers::{CheckInRequest, CheckInResponse},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Of every call but a waiting claim, which gets its wait on top.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Of a check-in, which the next one replaces.
+const CHECK_IN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Calls the dispatcher with the pool's token.
 #[derive(Clone, Debug)]
@@ -116,6 +120,14 @@ impl TasksApi {
         self.post("release", request, TIMEOUT).await
     }
 
+    /// Says that this worker is there, or that it leaves.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn check_in(&self, request: &CheckInRequest) -> Result<CheckInResponse, ApiError> {
+        self.call("workers:checkin", "checkin", request, CHECK_IN_TIMEOUT).await
+    }
+
     /// S3 rights of one attempt.
     ///
     /// # Errors
@@ -134,11 +146,25 @@ impl TasksApi {
         Request: Serialize + Sync,
         Response: DeserializeOwned,
     {
+        self.call(&format!("tasks:{operation}"), operation, request, timeout).await
+    }
+
+    async fn call<Request, Response>(
+        &self,
+        route: &str,
+        operation: &'static str,
+        request: &Request,
+        timeout: Duration,
+    ) -> Result<Response, ApiError>
+    where
+        Request: Serialize + Sync,
+        Response: DeserializeOwned,
+    {
         let endpoint = self.endpoints.current();
         let base = endpoint.base.clone();
         let sent = self
             .http
-            .post(format!("{base}/v1/tasks:{operation}"))
+            .post(format!("{base}/v1/{route}"))
             .bearer_auth(self.token.expose())
             .timeout(timeout)
             .json(request)

@@ -17,12 +17,13 @@ use tracing::Instrument as _;
 use crate::{
     args::Args,
     attempt::{self, Report},
+    gate::Gate,
     gateway::Gateway,
     heartbeat,
     inbox::Inbox,
     leases::LeaseBook,
     operators::{Registry, TaskContext},
-    pull, report,
+    presence, pull, report,
     store::TaskStore,
     tasks_api::TasksApi,
 };
@@ -38,6 +39,8 @@ pub struct Shared {
     pub api: TasksApi,
     /// The pool's queue.
     pub queue: QueueReceiver,
+    /// Whether it claims.
+    pub gate: Gate,
     /// One permit per task that may run.
     pub slots: Arc<Semaphore>,
     /// How many messages may wait.
@@ -97,6 +100,8 @@ pub async fn run(
     let beating = tokio::spawn(heartbeat::beat(Arc::clone(&shared), quiet.clone()));
     let receiving = tokio::spawn(pull::receive(Arc::clone(&shared), stop.clone()));
     let claiming = tokio::spawn(pull::claim(Arc::clone(&shared), stop.clone()));
+    let idle_exit = (args.idle_exit_seconds > 0).then(|| Duration::from_secs(args.idle_exit_seconds));
+    let present = tokio::spawn(presence::keep(Arc::clone(&shared), idle_exit, stop.clone()));
 
     stop.cancelled().await;
     let drain = async {
@@ -109,6 +114,8 @@ pub async fn run(
         lock(&shared.reports).take();
         reporting.await.context("reporting ended abnormally")?;
         quiet.cancel();
+        present.await.context("checking in ended abnormally")?;
+        presence::farewell(&shared).await;
         beating.await.context("the heartbeat ended abnormally")
     };
     let grace = Duration::from_secs(args.grace_seconds);
@@ -132,6 +139,7 @@ async fn set_up(
         worker_id: WorkerId(uuid::Uuid::new_v4()),
         api: TasksApi::new(args.dispatcher_url.clone(), args.pool_token.clone()).context(tls)?,
         queue: QueueReceiver::new(&aws, &args.queue_url),
+        gate: Gate::default(),
         slots: Arc::new(Semaphore::new(args.slots as usize)),
         inbox_limit: args.slots as usize + INBOX_SPARE,
         inbox_drained: Notify::new(),
@@ -160,6 +168,7 @@ pub fn start_attempt(
     let Some(reports) = lock(&shared.reports).clone() else { return };
     let (progress, lost) = shared.leases().enter(&lease, message, got);
     shared.lease_entered.notify_one();
+    shared.gate.worked();
     let span = tracing::info_span!(
         "attempt", task = %lease.fence.task_id, attempt = lease.attempt, subject = lease.work.subject,
         range = %lease.work.range
@@ -211,7 +220,7 @@ fn note(report: Option<&Report>, began: Instant) {
 }
 
 /// Messages that nobody looked at are shown to others at once.
-async fn give_back_messages(shared: &Shared) {
+pub(crate) async fn give_back_messages(shared: &Shared) {
     let handles: Vec<_> = shared.inbox().take(usize::MAX).into_iter().map(|offered| offered.handle).collect();
     if let Err(error) = shared.queue.hide(&handles, Duration::ZERO).await {
         tracing::warn!(%error, "cannot show messages again");

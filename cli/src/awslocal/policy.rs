@@ -51,7 +51,7 @@ impl Scope<'_> {
             role("dispatcher", &pods, self.dispatcher()),
             role("query", &tasks, vec![allow(&["s3:GetObject"], &self.objects())]),
             role("rpc", &tasks, vec![allow(&["secretsmanager:GetSecretValue"], &self.secrets())]),
-            role("worker-task", &tasks, vec![allow(&WORKER_SQS, &self.queues())]),
+            role("worker-task", &tasks, self.worker()),
             role("worker-execution", &tasks, self.execution()),
             role(DATA, &dispatcher, vec![allow(&["s3:GetObject", "s3:PutObject"], &self.objects())]),
         ]
@@ -86,6 +86,15 @@ impl Scope<'_> {
         ]
     }
 
+    fn worker(&self) -> Vec<Value> {
+        let tasks = [format!("arn:aws:ecs:{}:{ACCOUNT}:task/{}/*", self.region, self.cluster)];
+        vec![
+            allow(&WORKER_SQS, &self.queues()),
+            // Which the ECS agent asks with the task's own role.
+            allow(&["ecs:UpdateTaskProtection", "ecs:GetTaskProtection"], &tasks),
+        ]
+    }
+
     fn execution(&self) -> Vec<Value> {
         let log_group = format!("arn:aws:logs:{}:{ACCOUNT}:log-group:{}:*", self.region, self.log_group);
         vec![
@@ -116,6 +125,8 @@ impl Scope<'_> {
             within("cluster", self.cluster),
             within("service", &format!("{}/*", self.cluster)),
             within("task", &format!("{}/*", self.cluster)),
+            // What IAM calls the resource of ListTasks, although Fargate has none.
+            within("container-instance", &format!("{}/*", self.cluster)),
         ]
     }
 }
@@ -182,8 +193,17 @@ const CONTROLLER_SECRETS: [&str; 7] = [
     "secretsmanager:TagResource",
 ];
 
-const DISPATCHER_ECS: [&str; 5] =
-    ["ecs:UpdateService", "ecs:DescribeServices", "ecs:RunTask", "ecs:ListTasks", "ecs:DescribeTasks"];
+const DISPATCHER_ECS: [&str; 7] = [
+    "ecs:UpdateService",
+    "ecs:DescribeServices",
+    "ecs:RunTask",
+    "ecs:ListTasks",
+    "ecs:DescribeTasks",
+    // Of workers that said that they are drained.
+    "ecs:StopTask",
+    // RunTask gives tasks the tags of their definition.
+    "ecs:TagResource",
+];
 
 /// Delete is the sweeper's; a HEAD is a GetObject to IAM.
 const DISPATCHER_OBJECTS: [&str; 3] = ["s3:GetObject", "s3:GetObjectAttributes", "s3:DeleteObject"];

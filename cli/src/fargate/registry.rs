@@ -14,6 +14,9 @@ use super::image::Images;
 use super::task::{self, Identity};
 use super::{FargateConfig, record};
 
+/// What AWS gives a Spot task.
+const SPOT_WARNING: Duration = Duration::from_secs(120);
+
 /// Why a call was refused, in Docker's terms.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
@@ -114,6 +117,21 @@ impl Registry {
             container.begin_stop(grace);
             container.wait_end().await;
         }
+        Ok(())
+    }
+
+    /// As Fargate takes a Spot task back: SIGTERM, and SIGKILL after the task definition's `stopTimeout`, of which AWS lets no more than
+    /// the two minutes of its warning pass. The endpoint is not told: it sees a container that exits.
+    pub(super) fn interrupt(&self, reference: &str) -> Result<(), Refusal> {
+        let container = self.find(reference)?;
+        let state = container.state();
+        if !state.is_running() {
+            return Err(Refusal::Bad(format!(
+                "container {} does not run: nothing to interrupt",
+                container.name
+            )));
+        }
+        container.begin_stop(state.stop_timeout.min(SPOT_WARNING));
         Ok(())
     }
 

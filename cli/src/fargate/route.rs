@@ -24,6 +24,8 @@ pub(super) enum Call {
         id: String,
         signal: String,
     },
+    /// Not Docker's: Fargate takes a Spot task back.
+    Interrupt(String),
     Remove {
         id: String,
         force: bool,
@@ -78,6 +80,7 @@ fn container_call(method: &str, rest: &[&str], query: &Query) -> Option<Call> {
             let signal = query.get("signal").unwrap_or_else(|| "KILL".to_owned());
             Some(Call::Kill { id: decode(id), signal })
         }
+        ("POST", [id, "interrupt"]) => Some(Call::Interrupt(decode(id))),
         ("POST", [id, "wait"]) => Some(Call::Wait(decode(id))),
         ("GET", [id, "logs"]) => Some(Call::Logs {
             id: decode(id),
@@ -163,6 +166,7 @@ mod tests {
             ("POST", "/containers/abc/kill", "signal=TERM", Call::Kill { id: id(), signal: "TERM".into() }),
             ("DELETE", "/v1.43/containers/abc", "v=True&force=1", Call::Remove { id: id(), force: true }),
             ("POST", "/containers/abc/wait", "", Call::Wait(id())),
+            ("POST", "/containers/abc/interrupt", "", Call::Interrupt(id())),
             (
                 "GET",
                 "/containers/abc/logs",

@@ -63,6 +63,10 @@ async fn respond(registry: &Arc<Registry>, call: Call, body: Body) -> Result<Res
             registry.find(&id)?.signal(parse_signal(&signal)?);
             done
         }
+        Call::Interrupt(id) => {
+            registry.interrupt(&id)?;
+            done
+        }
         Call::Remove { id, force } => {
             registry.remove(&id, force)?;
             done

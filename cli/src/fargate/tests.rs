@@ -251,6 +251,27 @@ async fn an_engine_that_starts_again_ends_what_it_left_behind() {
 }
 
 #[tokio::test]
+async fn an_interrupted_task_has_its_stop_timeout_and_reads_as_exited() {
+    let world = World::start().await;
+    let handed_back = world.file("handed-back");
+    let script =
+        format!("trap 'echo yes > {handed_back}; exit 0' TERM; echo ready; while :; do sleep 0.1; done");
+    world.define("spot", &script, 30).await;
+    world.define("stubborn", "trap '' TERM; echo ready; while :; do sleep 0.1; done", 1).await;
+    let docker = Docker::new(&world.ministack);
+    for (family, code) in [("spot", 0), ("stubborn", 137)] {
+        let arn = world.run(family).await;
+        world.output(&arn, "ready").await;
+        let name = format!("ministack-ecs-{}-worker", &arn.rsplit('/').next().unwrap()[..8]);
+        docker.post(&format!("/containers/{name}/interrupt")).await.unwrap();
+        let task = world.wait_status(&arn, "STOPPED").await;
+        assert_eq!(task.containers()[0].exit_code(), Some(code), "{family}");
+    }
+    assert_eq!(std::fs::read_to_string(handed_back).unwrap(), "yes\n");
+    assert_eq!(docker.post("/containers/none/interrupt").await.unwrap_err().0, 404);
+}
+
+#[tokio::test]
 async fn containers_follow_dockers_rules() {
     let world = World::start().await;
     let docker = Docker::new(&world.ministack);

@@ -1,7 +1,7 @@
 //! A running stack. One process owns it: `dagwright up` starts that process, the end-to-end tests are it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -137,12 +137,12 @@ impl Running {
     }
 }
 
-fn socket(settings: &Settings) -> PathBuf {
-    settings.dir.join("engine.sock")
+pub(super) fn socket(dir: &Path) -> PathBuf {
+    dir.join("engine.sock")
 }
 
 async fn start_engine(settings: &Settings, credentials: &CredentialsEndpoint) -> anyhow::Result<Engine> {
-    let socket = socket(settings);
+    let socket = socket(&settings.dir);
     if socket.as_os_str().len() > SOCKET_PATH_LONGEST {
         bail!("{} is too long for a socket: set DAGWRIGHT_HOME to a shorter folder", socket.display());
     }
@@ -172,7 +172,7 @@ async fn start_aws(settings: &Settings, running: &Running) -> anyhow::Result<Boo
     }
     let launcher = folder.join("launch.py");
     write_private(&launcher, LAUNCHER.as_bytes())?;
-    let ministack = running.start(plan::ministack(settings, &launcher, &socket(settings)));
+    let ministack = running.start(plan::ministack(settings, &launcher, &socket(&settings.dir)));
     ministack.healthy(START).await?;
     bootstrap(bootstrap_config(settings)).await.context("make the roles and the bucket")
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use dagwright_aws::{
     SdkConfig, object_check::ObjectChecker, queue_send::QueueSender, service_scale::ServiceScaler,
-    task_credentials::TaskCredentials,
+    task_credentials::TaskCredentials, worker_tasks::WorkerTasks,
 };
 use rand::Rng;
 use sqlx::{PgPool, Postgres, Transaction};
@@ -29,6 +29,8 @@ pub struct Dispatcher {
     pub sender: QueueSender,
     /// Sizes services.
     pub scaler: ServiceScaler,
+    /// Starts and stops single workers.
+    pub worker_tasks: WorkerTasks,
     /// Narrows the data role.
     pub credentials: TaskCredentials,
     pub(crate) quarantines: Arc<Quarantines>,
@@ -53,6 +55,7 @@ impl Dispatcher {
             objects: ObjectChecker::new(&aws),
             sender: QueueSender::new(&aws),
             scaler: ServiceScaler::new(&aws),
+            worker_tasks: WorkerTasks::new(&aws),
             credentials: TaskCredentials::new(&aws, &args.data_role_arn),
             aws: Arc::new(aws),
             args: Arc::new(args),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     objects::worker_pool,
-    world::{World, passes},
+    world::{World, message, passes},
 };
 
 struct Aws {
@@ -164,4 +164,55 @@ async fn an_endpoint_that_forgot_everything_gets_its_resources_back() {
     let after = world.ready("WorkerPool", "ingest").await;
     assert_eq!(after["status"]["queueUrl"], before["status"]["queueUrl"]);
     assert!(aws.services.describe("dagwright", &aws.name).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_pool_on_demand_has_no_service_and_repeats_ecs_words() {
+    let world = World::start().await;
+    let aws = aws(&world);
+    let mut pool = worker_pool("ingest");
+    let service = pool["spec"]["run"].clone();
+    pool["spec"]["run"] = json!({ "onDemand": { "max": 3 } });
+    pool["spec"]["capacity"] =
+        json!([{ "provider": "FARGATE_SPOT", "weight": 4 }, { "provider": "FARGATE", "base": 1 }]);
+    world.apply(&pool).await;
+    let object = world.ready("WorkerPool", "ingest").await;
+    world.condition("WorkerPool", "ingest", "ServiceReady", "True", "Succeeded").await;
+    assert_eq!(object["status"]["serviceArn"], Value::Null);
+    assert!(aws.services.describe("dagwright", &aws.name).await.unwrap().is_none());
+    let launch: Value = sqlx::query_scalar("SELECT launch FROM pools WHERE namespace = $1")
+        .bind(&world.namespace)
+        .fetch_one(&world.state)
+        .await
+        .unwrap();
+    assert_eq!(launch["taskDefinitionArn"], object["status"]["taskDefinitionArn"]);
+    let shares = json!([{ "provider": "FARGATE_SPOT", "weight": 4, "base": 0 }, { "provider": "FARGATE", "weight": 1, "base": 1 }]);
+    assert_eq!(launch["capacity"], shares);
+
+    // What the dispatcher noted is shown, and goes as it came.
+    let note = async |words: Option<&str>| {
+        let sql = "UPDATE pools SET start_error = $1, start_failures = 1 WHERE namespace = $2";
+        sqlx::query(sql).bind(words).bind(&world.namespace).execute(&world.state).await.unwrap();
+    };
+    note(Some("CannotPullContainerError: no such image")).await;
+    let failing = world.condition("WorkerPool", "ingest", "ServiceReady", "False", "StartFailed").await;
+    assert!(message(&failing, "Ready").contains("CannotPullContainerError: no such image"), "{failing}");
+    world.condition("WorkerPool", "ingest", "Ready", "False", "ProgressingWithRetry").await;
+    note(None).await;
+    world.ready("WorkerPool", "ingest").await;
+
+    // From single tasks to a service and back.
+    let single = pool["spec"]["run"].clone();
+    pool["spec"]["run"] = service;
+    world.apply(&pool).await;
+    let object = world.ready("WorkerPool", "ingest").await;
+    assert!(object["status"]["serviceArn"].is_string());
+    pool["spec"]["run"] = single;
+    world.apply(&pool).await;
+    let object = world.ready("WorkerPool", "ingest").await;
+    assert_eq!(object["status"]["serviceArn"], Value::Null);
+    assert!(aws.services.describe("dagwright", &aws.name).await.unwrap().is_none());
+    world.delete("WorkerPool", "ingest").await;
+    world.gone("WorkerPool", "ingest").await;
+    assert!(aws.definitions.latest(&aws.name).await.unwrap().is_none());
 }

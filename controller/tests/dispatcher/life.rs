@@ -234,8 +234,10 @@ async fn a_service_follows_the_backlog_and_a_count_that_somebody_set_is_set_back
         .task_definition(family)
         .desired_count(0);
     let arn = create.send().await.unwrap().service.unwrap().service_arn.unwrap();
-    let sql = "UPDATE pools SET service_arn = $1 WHERE pool_id = $2";
-    sqlx::query(sql).bind(&arn).bind(pool().0).execute(&db).await.unwrap();
+    let launch = json!({"family": family, "taskDefinitionArn": "dw-test:1", "subnets": [], "securityGroups": [],
+                        "assignPublicIp": false, "capacity": []});
+    let sql = "UPDATE pools SET service_arn = $1, launch = $3 WHERE pool_id = $2";
+    sqlx::query(sql).bind(&arn).bind(pool().0).bind(launch).execute(&db).await.unwrap();
     let desired = async || {
         let services = ecs.describe_services().cluster("dagwright").services(&arn).send().await.unwrap();
         services.services()[0].desired_count()

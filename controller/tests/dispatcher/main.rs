@@ -8,3 +8,4 @@ mod life;
 mod support;
 mod sweep;
 mod waiting;
+mod workers;

@@ -17,6 +17,7 @@ pub mod service_scale;
 pub mod services;
 pub mod task_credentials;
 pub mod task_definitions;
+pub mod worker_tasks;
 
 pub use aws_config::SdkConfig;
 pub use error::{AwsError, Class};

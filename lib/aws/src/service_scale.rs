@@ -1,8 +1,11 @@
-//! The one number of an ECS service that the scaler owns: its desired count.
+//! The one number of an ECS service that the scaler owns: its desired count; and what ECS says of it.
 
 use std::collections::HashMap;
 
-use crate::AwsError;
+use aws_sdk_ecs::types::ServiceEvent;
+use time::OffsetDateTime;
+
+use crate::{AwsError, worker_tasks::instant};
 
 /// What ECS takes in one DescribeServices.
 const BATCH: usize = 10;
@@ -14,12 +17,14 @@ pub struct ServiceScaler {
 }
 
 /// Counts of an active service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceCounts {
     /// Desired.
     pub desired: u32,
     /// Running.
     pub running: u32,
+    /// The newest event by which ECS says that it cannot run what is desired.
+    pub trouble: Option<(OffsetDateTime, String)>,
 }
 
 impl ServiceScaler {
@@ -51,8 +56,11 @@ impl ServiceScaler {
             let active = answer.services().iter().filter(|s| s.status() == Some("ACTIVE"));
             counts.extend(active.filter_map(|s| {
                 let count = |n: i32| u32::try_from(n).unwrap_or(0);
-                let found =
-                    ServiceCounts { desired: count(s.desired_count()), running: count(s.running_count()) };
+                let found = ServiceCounts {
+                    desired: count(s.desired_count()),
+                    running: count(s.running_count()),
+                    trouble: s.events().iter().filter_map(trouble).max(),
+                };
                 Some((s.service_arn()?.to_owned(), found))
             }));
         }
@@ -74,4 +82,10 @@ impl ServiceScaler {
             .map_err(|error| AwsError::new("scale service", arn, &error))?;
         Ok(())
     }
+}
+
+/// ECS words all of these alike: "unable to place a task", "unable to assume the role", "unable to consistently start tasks".
+fn trouble(event: &ServiceEvent) -> Option<(OffsetDateTime, String)> {
+    let (at, message) = (instant(event.created_at()?), event.message()?);
+    (message.contains("unable to") || message.contains("failed to")).then(|| (at, message.to_owned()))
 }

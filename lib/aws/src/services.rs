@@ -200,7 +200,7 @@ fn state(service: aws_sdk_ecs::types::Service) -> Option<ServiceState> {
     })
 }
 
-fn strategy(capacity: &[Capacity]) -> Result<Vec<CapacityProviderStrategyItem>, String> {
+pub(crate) fn strategy(capacity: &[Capacity]) -> Result<Vec<CapacityProviderStrategyItem>, String> {
     let item = |c: &Capacity| {
         let builder = CapacityProviderStrategyItem::builder();
         builder
@@ -213,7 +213,7 @@ fn strategy(capacity: &[Capacity]) -> Result<Vec<CapacityProviderStrategyItem>, 
     capacity.iter().map(item).collect()
 }
 
-fn network(wanted: &Network) -> Result<NetworkConfiguration, String> {
+pub(crate) fn network(wanted: &Network) -> Result<NetworkConfiguration, String> {
     let public = if wanted.assign_public_ip { AssignPublicIp::Enabled } else { AssignPublicIp::Disabled };
     let vpc = AwsVpcConfiguration::builder()
         .set_subnets(Some(wanted.subnets.clone()))
@@ -224,6 +224,6 @@ fn network(wanted: &Network) -> Result<NetworkConfiguration, String> {
     Ok(NetworkConfiguration::builder().awsvpc_configuration(vpc).build())
 }
 
-fn permanent(operation: &'static str, object: &str, message: String) -> AwsError {
+pub(crate) fn permanent(operation: &'static str, object: &str, message: String) -> AwsError {
     AwsError { operation, object: object.into(), class: Class::Permanent, message }
 }

@@ -11,3 +11,4 @@ pub mod problem;
 pub mod query;
 pub mod tasks;
 pub mod token;
+pub mod workers;

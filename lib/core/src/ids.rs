@@ -51,6 +51,8 @@ ids! {
     LeaseToken;
     /// One worker process.
     WorkerId;
+    /// One call of RunTask: at most ten workers.
+    LaunchId;
 }
 
 /// The UUIDv5 namespace under which all derived ids of Dagwright are made.

@@ -23,6 +23,7 @@ mod error;
 pub mod finish;
 pub mod follow;
 pub mod gateway;
+pub mod launches;
 pub mod lease;
 mod migrate;
 pub mod objects;
@@ -34,6 +35,7 @@ pub mod serve;
 pub mod singleton;
 pub mod status;
 mod task_rows;
+pub mod workers;
 
 pub use connect::{begin, commit, connect, listen, next_notification, ping};
 pub use error::{Error, Result};

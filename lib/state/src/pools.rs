@@ -2,9 +2,9 @@
 
 use dagwright_core::{
     ids::PoolId,
-    scale::{Observed, Run, Service},
+    scale::{Observed, OnDemand, Run, Service, backoff::Starts},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
@@ -59,62 +59,127 @@ pub struct ScaledPool {
     pub subject: String,
     /// ECS cluster, when the controller has set one.
     pub ecs_cluster: Option<String>,
-    /// ECS service.
-    pub service_arn: String,
+    /// ECS service, of a pool that runs as one.
+    pub service_arn: Option<String>,
+    /// What its workers are started with.
+    pub launch: Launch,
     /// How it runs.
     pub run: Run,
     /// What the decision needs.
     pub observed: Observed,
+    /// Failures to start workers.
+    pub starts: Starts,
+    /// When ECS, by its own clock, stopped the last task that was counted as such a failure.
+    pub failure_seen: Option<OffsetDateTime>,
     /// The clock of Postgres.
     pub now: OffsetDateTime,
+}
+
+/// What a pool's workers are started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Launch {
+    /// Family of the task definitions.
+    pub family: String,
+    /// Task definition with revision.
+    pub task_definition_arn: String,
+    /// Subnets.
+    pub subnets: Vec<String>,
+    /// Security groups.
+    pub security_groups: Vec<String>,
+    /// Whether workers get a public address.
+    pub assign_public_ip: bool,
+    /// Shares of capacity providers.
+    pub capacity: Vec<Share>,
+}
+
+/// A capacity provider's share of a pool's workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Share {
+    /// Name.
+    pub provider: String,
+    /// Share above the bases.
+    pub weight: i32,
+    /// Workers placed first.
+    pub base: i32,
 }
 
 struct PoolRow {
     pool_id: uuid::Uuid,
     subject: String,
     ecs_cluster: Option<String>,
-    service_arn: String,
+    service_arn: Option<String>,
+    launch: serde_json::Value,
     slots: i32,
     run: serde_json::Value,
     desired_workers: i32,
     last_backlog_at: Option<OffsetDateTime>,
+    start_failures: i32,
+    start_failed_at: Option<OffsetDateTime>,
+    start_failure_seen: Option<OffsetDateTime>,
     now: OffsetDateTime,
-    demand: i64,
+    due: i64,
+    oldest: Option<OffsetDateTime>,
+    running: i64,
 }
 
-/// All pools that have a service, with their demand: tasks that are due and not suspended, and tasks that run.
+/// All pools that can start workers, with their demand: tasks that are due and not suspended, and tasks that run. What is due is
+/// counted up to what the most workers can be justified by.
 ///
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.
 pub async fn to_scale(conn: &mut PgConnection) -> Result<Vec<ScaledPool>> {
     let found = sqlx::query_as!(
         PoolRow,
-        r#"SELECT p.pool_id, p.namespace || '/' || p.name AS "subject!", p.ecs_cluster, p.service_arn AS "service_arn!", p.slots, p.run,
-                  p.desired_workers, p.last_backlog_at, clock_timestamp() AS "now!",
-                  (SELECT count(*) FROM tasks t JOIN jobs j ON j.job_id = t.job_id
-                   WHERE t.pool_id = p.pool_id AND (t.state = 'Running'
-                       OR (t.state = 'Queued' AND t.not_before <= clock_timestamp() AND NOT j.suspended AND NOT t.cancel_requested)))
-                       AS "demand!"
-           FROM pools p WHERE p.deleted_at IS NULL AND p.service_arn IS NOT NULL"#
+        r#"SELECT p.pool_id, p.namespace || '/' || p.name AS "subject!", p.ecs_cluster, p.service_arn, p.launch AS "launch!", p.slots,
+                  p.run, p.desired_workers, p.last_backlog_at, p.start_failures, p.start_failed_at, p.start_failure_seen,
+                  clock_timestamp() AS "now!", waiting.due AS "due!", waiting.oldest, working.running AS "running!"
+           FROM pools p
+           CROSS JOIN LATERAL (
+               SELECT count(*) AS due, min(d.since) AS oldest FROM (
+                   SELECT GREATEST(t.queued_at, t.not_before) AS since FROM tasks t JOIN jobs j ON j.job_id = t.job_id
+                   WHERE t.pool_id = p.pool_id AND t.state = 'Queued' AND t.not_before <= clock_timestamp()
+                     AND NOT j.suspended AND NOT t.cancel_requested
+                   LIMIT COALESCE((p.run #>> '{service,max}')::bigint, (p.run #>> '{onDemand,max}')::bigint, 1)
+                         * GREATEST(COALESCE((p.run #>> '{service,tasksPerWorker}')::bigint, 0), 2 * p.slots)) d) waiting
+           CROSS JOIN LATERAL (
+               SELECT count(*) AS running FROM tasks t WHERE t.pool_id = p.pool_id AND t.state = 'Running') working
+           WHERE p.deleted_at IS NULL AND p.launch IS NOT NULL"#
     )
     .fetch_all(conn)
     .await
     .during("read pools to scale")?;
-    let pool = |row: PoolRow| {
-        let pool_id = PoolId(row.pool_id);
-        let observed = Observed {
-            demand: rows::count(row.demand),
-            desired: rows::small(row.desired_workers),
-            needed_at: row.last_backlog_at,
-        };
-        let run = run(pool_id, row.slots, row.run)?;
-        let (subject, service_arn, ecs_cluster) = (row.subject, row.service_arn, row.ecs_cluster);
-        Ok(ScaledPool { pool_id, subject, ecs_cluster, service_arn, run, observed, now: row.now })
-    };
-    found.into_iter().map(pool).collect()
+    found.into_iter().map(ScaledPool::try_from).collect()
 }
 
-/// Notes what the scaler decided and saw. `needed`: the demand justifies the count now.
+impl TryFrom<PoolRow> for ScaledPool {
+    type Error = Error;
+
+    fn try_from(row: PoolRow) -> Result<Self> {
+        let pool_id = PoolId(row.pool_id);
+        Ok(Self {
+            pool_id,
+            observed: Observed {
+                demand: rows::count(row.due) + rows::count(row.running),
+                waiting: row.oldest.map_or(Duration::ZERO, |at| row.now - at),
+                desired: rows::small(row.desired_workers),
+                needed_at: row.last_backlog_at,
+            },
+            starts: Starts { failures: rows::small(row.start_failures), failed_at: row.start_failed_at },
+            failure_seen: row.start_failure_seen,
+            run: run(pool_id, row.slots, row.run)?,
+            launch: serde_json::from_value(row.launch)
+                .map_err(|e| Error::invalid("pools", "launch", pool_id, e))?,
+            subject: row.subject,
+            service_arn: row.service_arn,
+            ecs_cluster: row.ecs_cluster,
+            now: row.now,
+        })
+    }
+}
+
+/// Notes what the scaler decided and saw, when it differs. `needed`: the demand justifies the count now.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
@@ -129,7 +194,9 @@ pub async fn scaled(
         "UPDATE pools SET desired_workers = $2, running_workers = $3,
              scaled_at = CASE WHEN desired_workers <> $2 THEN clock_timestamp() ELSE scaled_at END,
              last_backlog_at = CASE WHEN $4 THEN clock_timestamp() ELSE last_backlog_at END
-         WHERE pool_id = $1",
+         WHERE pool_id = $1 AND (desired_workers <> $2 OR running_workers <> $3
+             -- A cooldown counts in minutes: its beginning need not move every other second.
+             OR ($4 AND $2 > 0 AND COALESCE(last_backlog_at < clock_timestamp() - interval '5 seconds', true)))",
         pool_id.0,
         crate::task_rows::signed(desired),
         crate::task_rows::signed(running),
@@ -138,6 +205,45 @@ pub async fn scaled(
     .execute(conn)
     .await
     .during("note a pool's workers")?;
+    Ok(())
+}
+
+/// Notes that workers could not be started, in ECS's words. A failure that ECS dates `seen` counts once.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn start_failed(
+    conn: &mut PgConnection,
+    pool_id: PoolId,
+    message: &str,
+    seen: Option<OffsetDateTime>,
+) -> Result<()> {
+    sqlx::query!(
+        "UPDATE pools SET start_failures = start_failures + 1, start_failed_at = clock_timestamp(), start_error = $2,
+             start_failure_seen = GREATEST(start_failure_seen, $3)
+         WHERE pool_id = $1 AND ($3::timestamptz IS NULL OR start_failure_seen IS NULL OR start_failure_seen < $3)",
+        pool_id.0,
+        message,
+        seen
+    )
+    .execute(conn)
+    .await
+    .during("note that a pool cannot start workers")?;
+    Ok(())
+}
+
+/// Notes that a worker came up: earlier failures are over.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn started(conn: &mut PgConnection, pool_id: PoolId) -> Result<()> {
+    sqlx::query!(
+        "UPDATE pools SET start_failures = 0, start_failed_at = NULL, start_error = NULL WHERE pool_id = $1 AND start_failures > 0",
+        pool_id.0
+    )
+    .execute(conn)
+    .await
+    .during("note that a pool starts workers")?;
     Ok(())
 }
 
@@ -193,7 +299,9 @@ fn run(pool_id: PoolId, slots: i32, json: serde_json::Value) -> Result<Run> {
     let parsed: RunJson =
         serde_json::from_value(json).map_err(|e| Error::invalid("pools", "run", pool_id, e))?;
     Ok(match parsed {
-        RunJson::OnDemand { max } => Run::OnDemand { max },
+        RunJson::OnDemand { max } => {
+            Run::OnDemand(OnDemand { max, tasks_per_worker: 2 * rows::small(slots) })
+        }
         RunJson::Service(s) => Run::Service(Service {
             min: s.min,
             max: s.max,

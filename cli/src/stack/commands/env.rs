@@ -61,6 +61,8 @@ pub fn variables(settings: &Settings) -> anyhow::Result<Vec<(&'static str, Strin
         ("DAGWRIGHT_RPC_URL", settings.url("rpc")),
         ("DAGWRIGHT_TOKEN", token),
         ("DAGWRIGHT_DATA_BUCKET", settings.bucket()),
+        // Local Fargate, for `POST /containers/{id}/interrupt`: Spot takes a worker back.
+        ("DAGWRIGHT_FARGATE_SOCKET", super::super::supervisor::socket(&settings.dir).display().to_string()),
         ("AWS_ENDPOINT_URL", settings.url("ministack")),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_DEFAULT_REGION", REGION.to_owned()),

@@ -8,6 +8,7 @@ mod finish;
 mod gateway;
 mod heartbeat;
 mod reject;
+mod workers;
 
 use std::{sync::Arc, time::Instant};
 
@@ -41,6 +42,7 @@ pub fn router(dispatcher: Dispatcher) -> Router {
         .route("/v1/tasks:fail", post(finish::fail))
         .route("/v1/tasks:release", post(finish::release))
         .route("/v1/tasks:credentials", post(credentials::credentials))
+        .route("/v1/workers:checkin", post(workers::check_in))
         .route("/v1/gateway/config", get(gateway::config))
         .route("/v1/gateway/health", post(gateway::health))
         .fallback(|| async { reject::not_found() })

@@ -3,6 +3,7 @@
 mod cutover;
 mod dead_letters;
 mod head;
+mod launcher;
 mod objects;
 mod outbox;
 mod planner;

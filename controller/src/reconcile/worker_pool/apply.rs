@@ -1,9 +1,13 @@
 use std::collections::BTreeMap;
 
+use dagwright_aws::services::Capacity;
 use dagwright_contracts::token::{pool_token, token_hash};
 use dagwright_core::names::aws_name;
 use dagwright_crds::WorkerPool;
-use dagwright_state::desired::pools;
+use dagwright_state::{
+    desired::pools,
+    pools::{Launch, Share},
+};
 use rand::TryRngCore;
 
 use super::{
@@ -50,11 +54,15 @@ pub(super) async fn apply(ctx: &Context, wanted: &Wanted, actions: Vec<Action>) 
                 ctx.effect(&definition.family, name, aws.task_definitions.register(&definition)).await?;
             }
             Action::CreateService(service) => {
-                let call = aws.services.create(&wanted.cluster, &service, wanted.first_count);
+                let count = wanted.service_count.unwrap_or(0);
+                let call = aws.services.create(&wanted.cluster, &service, count);
                 ctx.effect(&service.name, name, call).await?;
             }
             Action::UpdateService(service) => {
                 ctx.effect(&service.name, name, aws.services.update(&wanted.cluster, &service)).await?;
+            }
+            Action::DeleteService { name: service } => {
+                ctx.effect(&service, name, aws.services.delete(&wanted.cluster, &service)).await?;
             }
         }
     }
@@ -92,11 +100,25 @@ pub(super) async fn addresses(ctx: &Context, wanted: &Wanted, seen: &Observed) -
         queue_url: seen.queue.as_ref().map(|q| q.url.clone()),
         dead_letter_queue_url: seen.dead_letters.as_ref().map(|q| q.url.clone()),
         ecs_cluster: Some(wanted.cluster.clone()),
-        service_arn: seen.service.as_ref().map(|s| s.arn.clone()),
+        service_arn: seen.own_service(wanted).map(|s| s.arn.clone()),
+        launch: seen.task_definition.as_ref().map(|d| launch(wanted, &d.arn)),
     };
     let mut tx = ctx.write().await?;
     pools::set_addresses(&mut tx, wanted.pool_id, &at).await?;
     ctx.commit(tx).await
+}
+
+/// What the dispatcher starts workers with.
+fn launch(wanted: &Wanted, task_definition_arn: &str) -> Launch {
+    let share = |c: &Capacity| Share { provider: c.provider.clone(), weight: c.weight, base: c.base };
+    Launch {
+        family: wanted.aws_name.clone(),
+        task_definition_arn: task_definition_arn.to_owned(),
+        subnets: wanted.network.subnets.clone(),
+        security_groups: wanted.network.security_groups.clone(),
+        assign_public_ip: wanted.network.assign_public_ip,
+        capacity: wanted.capacity.iter().map(share).collect(),
+    }
 }
 
 /// Whether a pool's AWS resources are gone.
@@ -127,6 +149,9 @@ pub(super) async fn tear_down(ctx: &Context, pool: &WorkerPool) -> Result<Gone, 
             }
         }
     }
+    if single_tasks_left(ctx, cluster, &resource).await? {
+        return Ok(Gone::NotYet);
+    }
     if ctx.ask("describe task definition", &resource, aws.task_definitions.latest(&resource)).await?.is_some()
     {
         ctx.effect(&resource, "deregister task definitions", aws.task_definitions.deregister_all(&resource))
@@ -144,4 +169,15 @@ pub(super) async fn tear_down(ctx: &Context, pool: &WorkerPool) -> Result<Gone, 
         ctx.effect(&secret, "delete secret", aws.secrets.delete(&secret)).await?;
     }
     Ok(Gone::All)
+}
+
+/// Stops the tasks of the pool's family that belong to no service: they hand back what they hold.
+async fn single_tasks_left(ctx: &Context, cluster: &str, family: &str) -> Result<bool, PassError> {
+    let tasks = &ctx.aws.worker_tasks;
+    let left = ctx.ask("list tasks of family", family, tasks.of_family(cluster, family, false)).await?;
+    for task in &left {
+        ctx.effect(&task.arn, "stop task", tasks.stop(cluster, &task.arn, "the WorkerPool is deleted"))
+            .await?;
+    }
+    Ok(!left.is_empty())
 }

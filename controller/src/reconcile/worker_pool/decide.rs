@@ -37,6 +37,10 @@ pub(super) enum Action {
     Register(Box<TaskDefinition>),
     CreateService(Box<Service>),
     UpdateService(Box<Service>),
+    /// The pool runs single tasks now.
+    DeleteService {
+        name: String,
+    },
 }
 
 impl Action {
@@ -48,6 +52,7 @@ impl Action {
             Self::Register(_) => "register task definition",
             Self::CreateService(_) => "create service",
             Self::UpdateService(_) => "update service",
+            Self::DeleteService { .. } => "delete service",
         }
     }
 
@@ -86,7 +91,10 @@ pub(super) fn decide(wanted: &Wanted, seen: &Observed) -> Plan {
     let current = seen.task_definition.as_ref();
     match current.filter(|d| d.labels.get(CONTENT_LABEL) == definition.labels.get(CONTENT_LABEL)) {
         None => plan.actions.push(Action::Register(Box::new(definition))),
-        Some(current) => service(&mut plan, wanted, seen.service.as_ref(), &current.arn),
+        Some(current) if wanted.service_count.is_some() => {
+            service(&mut plan, wanted, seen.service.as_ref(), &current.arn);
+        }
+        Some(_) => no_service(&mut plan, wanted, seen.service.as_ref()),
     }
     plan
 }
@@ -174,6 +182,13 @@ fn service(plan: &mut Plan, wanted: &Wanted, seen: Option<&ServiceState>, task_d
         }
         Some(s) if differs(s, &service) => plan.actions.push(Action::UpdateService(Box::new(service))),
         Some(_) => {}
+    }
+}
+
+/// Its workers get SIGTERM and hand back what they hold; single tasks take over.
+fn no_service(plan: &mut Plan, wanted: &Wanted, seen: Option<&ServiceState>) {
+    if seen.is_some_and(|s| s.life == Life::Active) {
+        plan.actions.push(Action::DeleteService { name: wanted.aws_name.clone() });
     }
 }
 

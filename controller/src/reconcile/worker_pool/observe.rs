@@ -25,6 +25,13 @@ pub(super) struct Observed {
     pub(super) service: Option<ServiceState>,
 }
 
+impl Observed {
+    /// The service, of a pool that runs as one.
+    pub(super) fn own_service(&self, wanted: &Wanted) -> Option<&ServiceState> {
+        self.service.as_ref().filter(|_| wanted.service_count.is_some())
+    }
+}
+
 pub(super) fn pool_id(ctx: &Context, pool: &WorkerPool) -> PoolId {
     PoolId::of(ctx.cluster_id, &pool.uid().unwrap_or_default())
 }

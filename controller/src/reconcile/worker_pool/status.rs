@@ -1,7 +1,7 @@
 use dagwright_crds::{
     WorkerPool, WorkerPoolStatus,
-    conditions::{PROGRESSING, QUEUE_READY, SERVICE_READY, SUCCEEDED},
-    worker_pool::Workers,
+    conditions::{PROGRESSING, QUEUE_READY, SERVICE_READY, START_FAILED, SUCCEEDED},
+    worker_pool::{RunMode, Workers},
 };
 use dagwright_state::status::PoolProgress;
 use std::time::Duration;
@@ -25,16 +25,28 @@ pub(super) fn pass(
     status.queue_url = seen.queue.as_ref().map(|q| q.url.clone());
     status.dead_letter_queue_url = seen.dead_letters.as_ref().map(|q| q.url.clone());
     status.task_definition_arn = seen.task_definition.as_ref().map(|d| d.arn.clone());
-    status.service_arn = seen.service.as_ref().map(|s| s.arn.clone());
+    let service = seen.service.as_ref().filter(|_| matches!(pool.spec.run, RunMode::Service(_)));
+    status.service_arn = service.map(|s| s.arn.clone());
+    let made = match service {
+        Some(_) => "task definition and service are as wanted",
+        None => "the task definition is as wanted; workers are started as the backlog asks",
+    };
     let queue = Extra::new(QUEUE_READY, Tri::True, SUCCEEDED, "queue and dead-letter queue are as wanted");
-    let (verdict, service, again) = match waiting {
-        None => (
+    let (verdict, service, again) = match (waiting, &progress.start_error) {
+        (None, None) => (
             Verdict::Ready { message: format!("WorkerPool {name} can run workers") },
-            Extra::new(SERVICE_READY, Tri::True, SUCCEEDED, "task definition and service are as wanted"),
+            Extra::new(SERVICE_READY, Tri::True, SUCCEEDED, made),
             // AWS tells nobody when a queue or a service goes; workers stand still until they are back.
             OUTSIDE,
         ),
-        Some(what) => (
+        (None, Some(words)) => {
+            let message = format!(
+                "WorkerPool {name} cannot start workers: {words}; it is tried again with growing waits, and at once when spec changes"
+            );
+            let service = Extra::new(SERVICE_READY, Tri::False, START_FAILED, message.clone());
+            (Verdict::Retrying { message }, service, OUTSIDE)
+        }
+        (Some(what), _) => (
             Verdict::Progressing { message: what.clone() },
             Extra::new(SERVICE_READY, Tri::False, PROGRESSING, what),
             Duration::from_secs(5),

@@ -5,7 +5,7 @@ use dagwright_core::{ids::PoolId, names::aws_name};
 use dagwright_crds::{
     WorkerPool,
     conditions::{INVALID_SPEC, NO_CLUSTER, NO_NETWORK, NO_ROLES, NOT_OWNED},
-    worker_pool::RunMode,
+    worker_pool::{RunMode, WorkerPoolSpec},
 };
 use serde_json::{Value, json};
 
@@ -31,7 +31,8 @@ pub(super) struct Wanted {
     pub(super) owner: String,
     pub(super) slots: u32,
     pub(super) run: Value,
-    pub(super) first_count: i32,
+    /// Workers that a new service begins with; none when the pool runs single tasks.
+    pub(super) service_count: Option<i32>,
     pub(super) lease_seconds: u64,
     pub(super) max_receive_count: u32,
     pub(super) network: Network,
@@ -54,6 +55,9 @@ pub(super) struct Container {
     pub(super) logs: Option<(String, String)>,
 }
 
+/// A worker started on demand ends when it had nothing to do for so long: a start takes about as long.
+const IDLE_EXIT_SECONDS: u64 = 30;
+
 impl Wanted {
     pub(super) fn dead_letter_name(&self) -> String {
         format!("{}-dlq", self.aws_name)
@@ -63,13 +67,7 @@ impl Wanted {
 pub(super) fn validate(ctx: &Context, pool: &WorkerPool) -> Result<Wanted, Stall> {
     let (namespace, name) = place(pool);
     let spec = &pool.spec;
-    let RunMode::Service(service) = &spec.run else {
-        return Err(Stall::new(
-            INVALID_SPEC,
-            "spec.run.onDemand: this version starts workers as a service only; write run: {service: {max: …}}",
-        ));
-    };
-    let min = service.min.unwrap_or(0);
+    let (run, service_count) = run(spec);
     Ok(Wanted {
         pool_id: pool_id(ctx, pool),
         generation: pool.metadata.generation.unwrap_or(0),
@@ -78,13 +76,8 @@ pub(super) fn validate(ctx: &Context, pool: &WorkerPool) -> Result<Wanted, Stall
         cluster: ctx.workers.ecs_cluster.clone(),
         owner: ctx.owner("WorkerPool", &namespace, &name),
         slots: spec.slots(),
-        run: json!({ "service": {
-            "min": min,
-            "max": service.max,
-            "tasksPerWorker": service.tasks_per_worker.unwrap_or(spec.slots() * 2),
-            "cooldownSeconds": service.cooldown().as_secs(),
-        } }),
-        first_count: i32::try_from(min).unwrap_or(0),
+        run,
+        service_count,
         lease_seconds: spec.lease().as_secs(),
         max_receive_count: spec.max_receive_count(),
         network: network(ctx, pool)?,
@@ -93,6 +86,23 @@ pub(super) fn validate(ctx: &Context, pool: &WorkerPool) -> Result<Wanted, Stall
         namespace,
         name,
     })
+}
+
+/// As the scaler reads it, and how many workers a new service begins with.
+fn run(spec: &WorkerPoolSpec) -> (Value, Option<i32>) {
+    match &spec.run {
+        RunMode::Service(service) => {
+            let min = service.min.unwrap_or(0);
+            let run = json!({ "service": {
+                "min": min,
+                "max": service.max,
+                "tasksPerWorker": service.tasks_per_worker.unwrap_or(spec.slots() * 2),
+                "cooldownSeconds": service.cooldown().as_secs(),
+            } });
+            (run, Some(i32::try_from(min).unwrap_or(0)))
+        }
+        RunMode::OnDemand(on_demand) => (json!({ "onDemand": { "max": on_demand.max } }), None),
+    }
 }
 
 fn network(ctx: &Context, pool: &WorkerPool) -> Result<Network, Stall> {
@@ -149,7 +159,17 @@ fn container(ctx: &Context, pool: &WorkerPool, namespace: &str, name: &str) -> R
             "spec.roles.task: an execution role cannot be a task role; name a role that the worker may be",
         ));
     }
+    // What is left of the stop timeout is for the end of the process itself.
+    let stop_timeout = spec.stop_timeout().as_secs();
+    let grace = stop_timeout.saturating_sub(3).max(1);
+    // A service keeps its workers; a single task that is idle ends.
+    let idle_exit = match &spec.run {
+        RunMode::Service(_) => 0,
+        RunMode::OnDemand(_) => IDLE_EXIT_SECONDS,
+    };
     let environment = [
+        ("DAGWRIGHT_GRACE_SECONDS", grace.to_string()),
+        ("DAGWRIGHT_IDLE_EXIT_SECONDS", idle_exit.to_string()),
         ("DAGWRIGHT_DISPATCHER_URL", given.dispatcher_url.clone()),
         ("DAGWRIGHT_RPC_URL", given.rpc_url.clone()),
         ("DAGWRIGHT_SLOTS", spec.slots().to_string()),
@@ -164,7 +184,7 @@ fn container(ctx: &Context, pool: &WorkerPool, namespace: &str, name: &str) -> R
         memory_mib: spec.memory_mib,
         ephemeral_storage_gib: spec.ephemeral_storage_gib,
         architecture: spec.architecture.unwrap_or_default().as_str(),
-        stop_timeout_seconds: i32::try_from(spec.stop_timeout().as_secs()).unwrap_or(60),
+        stop_timeout_seconds: i32::try_from(stop_timeout).unwrap_or(60),
         task_role_arn,
         execution_role_arn,
         environment: environment.map(|(k, v)| (k.to_owned(), v)).into(),

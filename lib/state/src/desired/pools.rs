@@ -1,10 +1,10 @@
 //! WorkerPools and the tokens that speak for them.
 
 use dagwright_core::ids::PoolId;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use crate::{Result, error::During};
+use crate::{Error, Result, error::During, pools::Launch};
 
 /// A WorkerPool as the controller wants it.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,8 @@ pub struct Addresses {
     pub ecs_cluster: Option<String>,
     /// ECS service.
     pub service_arn: Option<String>,
+    /// What workers are started with, once its parts are there.
+    pub launch: Option<Launch>,
 }
 
 /// Writes the pool. A pool of the same name but another object is gone from then on: its tokens open nothing any more.
@@ -78,20 +80,25 @@ pub async fn upsert(conn: &mut PgConnection, pool: &Pool) -> Result<()> {
     Ok(())
 }
 
-/// Notes where the pool's AWS resources are.
+/// Notes where the pool's AWS resources are. What changes how workers are started ends the rest of a pool that could not start any.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn set_addresses(conn: &mut PgConnection, pool_id: PoolId, at: &Addresses) -> Result<()> {
+    let launch = at.launch.as_ref().map(|launch| json!(launch));
     sqlx::query!(
-        "UPDATE pools SET queue_url = $2, dead_letter_queue_url = $3, ecs_cluster = $4, service_arn = $5
+        "UPDATE pools SET queue_url = $2, dead_letter_queue_url = $3, ecs_cluster = $4, service_arn = $5, launch = $6,
+             start_failures = CASE WHEN launch IS DISTINCT FROM $6 THEN 0 ELSE start_failures END,
+             start_failed_at = CASE WHEN launch IS DISTINCT FROM $6 THEN NULL ELSE start_failed_at END,
+             start_error = CASE WHEN launch IS DISTINCT FROM $6 THEN NULL ELSE start_error END
          WHERE pool_id = $1
-           AND (queue_url, dead_letter_queue_url, ecs_cluster, service_arn) IS DISTINCT FROM ($2, $3, $4, $5)",
+           AND (queue_url, dead_letter_queue_url, ecs_cluster, service_arn, launch) IS DISTINCT FROM ($2, $3, $4, $5, $6)",
         pool_id.0,
         at.queue_url,
         at.dead_letter_queue_url,
         at.ecs_cluster,
-        at.service_arn
+        at.service_arn,
+        launch
     )
     .execute(conn)
     .await
@@ -105,14 +112,16 @@ pub async fn set_addresses(conn: &mut PgConnection, pool_id: PoolId, at: &Addres
 /// When Postgres cannot be reached.
 pub async fn get(conn: &mut PgConnection, pool_id: PoolId) -> Result<Option<(Pool, Addresses)>> {
     let row = sqlx::query!(
-        "SELECT namespace, name, slots, run, lease_seconds, generation, queue_url, dead_letter_queue_url, ecs_cluster, service_arn
+        "SELECT namespace, name, slots, run, lease_seconds, generation, queue_url, dead_letter_queue_url, ecs_cluster, service_arn,
+                launch
          FROM pools WHERE pool_id = $1 AND deleted_at IS NULL",
         pool_id.0
     )
     .fetch_optional(conn)
     .await
     .during("read a pool")?;
-    Ok(row.map(|r| {
+    row.map(|r| {
+        let launch = r.launch.map(serde_json::from_value).transpose();
         let pool = Pool {
             pool_id,
             namespace: r.namespace,
@@ -127,9 +136,11 @@ pub async fn get(conn: &mut PgConnection, pool_id: PoolId) -> Result<Option<(Poo
             dead_letter_queue_url: r.dead_letter_queue_url,
             ecs_cluster: r.ecs_cluster,
             service_arn: r.service_arn,
+            launch: launch.map_err(|e| Error::invalid("pools", "launch", pool_id, e))?,
         };
-        (pool, addresses)
-    }))
+        Ok((pool, addresses))
+    })
+    .transpose()
 }
 
 /// Whether a token's hash opens the pool.

@@ -58,7 +58,7 @@ pub async fn marks(conn: &mut PgConnection) -> Result<Vec<Moved>> {
            WHERE d.deleted_at IS NULL
            UNION ALL
            SELECT 'WorkerPool', p.namespace, p.name,
-                  concat_ws('/', p.desired_workers, p.running_workers, p.dead_letters, p.last_backlog_at IS NULL), false
+                  concat_ws('/', p.desired_workers, p.running_workers, p.dead_letters, p.last_backlog_at IS NULL, p.start_error), false
            FROM pools p WHERE p.deleted_at IS NULL
            UNION ALL
            SELECT 'RpcPool', h.namespace, h.pool, string_agg(concat_ws('=', h.provider, h.state), ',' ORDER BY h.provider), false

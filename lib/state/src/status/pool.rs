@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use crate::{Result, error::During, rows};
 
 /// What a pool has to do and who does it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolProgress {
     /// Tasks that wait and are due.
     pub backlog: u64,
@@ -21,6 +21,8 @@ pub struct PoolProgress {
     pub busy_workers: u64,
     /// Messages in the dead-letter queue.
     pub dead_letters: u64,
+    /// Why workers cannot be started, in ECS's words; none when they can.
+    pub start_error: Option<String>,
 }
 
 /// What a pool has to do; none when there is no such row.
@@ -29,7 +31,7 @@ pub struct PoolProgress {
 /// When Postgres cannot be reached.
 pub async fn pool(conn: &mut PgConnection, pool_id: PoolId) -> Result<Option<PoolProgress>> {
     let row = sqlx::query!(
-        r#"SELECT p.desired_workers, p.running_workers, p.dead_letters, t.backlog AS "backlog!", t.oldest, t.running AS "running!", t.busy AS "busy!"
+        r#"SELECT p.desired_workers, p.running_workers, p.dead_letters, p.start_error, t.backlog AS "backlog!", t.oldest, t.running AS "running!", t.busy AS "busy!"
            FROM pools p CROSS JOIN LATERAL (
                SELECT count(*) FILTER (WHERE state = 'Queued' AND not_before <= clock_timestamp()) AS backlog,
                       min(queued_at) FILTER (WHERE state = 'Queued' AND not_before <= clock_timestamp()) AS oldest,
@@ -50,5 +52,6 @@ pub async fn pool(conn: &mut PgConnection, pool_id: PoolId) -> Result<Option<Poo
         running_workers: rows::small(r.running_workers),
         busy_workers: rows::count(r.busy),
         dead_letters: rows::count(r.dead_letters),
+        start_error: r.start_error,
     }))
 }

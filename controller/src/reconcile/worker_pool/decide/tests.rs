@@ -19,7 +19,7 @@ fn wanted() -> Wanted {
         owner: "me".into(),
         slots: 4,
         run: json!({}),
-        first_count: 0,
+        service_count: Some(0),
         lease_seconds: 60,
         max_receive_count: 5,
         network: Network { subnets: vec!["b".into(), "a".into()], ..Network::default() },
@@ -69,6 +69,7 @@ fn apply(seen: &mut Observed, actions: Vec<Action>) {
                 seen.task_definition =
                     Some(TaskDefinitionState { arn: "r".repeat(revision + 1), labels: d.labels });
             }
+            Action::DeleteService { .. } => seen.service = None,
             Action::CreateService(s) | Action::UpdateService(s) => {
                 seen.service = Some(ServiceState {
                     arn: "svc".into(),
@@ -149,4 +150,16 @@ fn a_draining_service_is_waited_for() {
     seen.service.as_mut().unwrap().life = Life::Draining;
     let plan = decide(&wanted(), &seen);
     assert!(plan.actions.is_empty() && plan.waiting.is_some());
+}
+
+#[test]
+fn a_pool_that_runs_single_tasks_has_no_service_and_gives_up_the_one_it_had() {
+    let mut seen = Observed::default();
+    let single = Wanted { service_count: None, ..wanted() };
+    settle(&single, &mut seen);
+    assert!(seen.task_definition.is_some() && seen.service.is_none());
+    settle(&wanted(), &mut seen);
+    assert!(seen.service.is_some());
+    let expected = [Action::DeleteService { name: "dw-1-ingest".into() }];
+    assert_eq!(decide(&single, &seen).actions, expected);
 }
