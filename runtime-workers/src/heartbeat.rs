@@ -1,11 +1,13 @@
-//! One heartbeat for all leases, every third of the shortest one. It extends the leases, and hides their messages as long.
+//! One heartbeat for all leases, every third of the shortest one. It extends the leases, and hides their messages as long. It has
+//! connections of its own and waits for nothing else that this worker does.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use dagwright_contracts::tasks::HeartbeatRequest;
+use dagwright_contracts::tasks::{Beat, HeartbeatRequest};
+use futures::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::worker::Shared;
@@ -38,14 +40,26 @@ pub async fn beat(shared: Arc<Shared>, done: CancellationToken) {
     }
 }
 
+/// Leases per call: the dispatcher takes no more than some hundreds of rows.
+const ROWS: usize = 200;
+/// Calls that are under way at once.
+const CALLS: usize = 4;
+
+/// Beats for all leases; false when a call failed.
 async fn send(shared: &Shared) -> bool {
     let beats = shared.leases().beats();
-    if beats.is_empty() {
-        return true;
+    let mut calls = Vec::with_capacity(beats.len().div_ceil(ROWS));
+    for rows in beats.chunks(ROWS) {
+        calls.push(send_rows(shared, rows.to_vec()));
     }
+    let outcomes: Vec<bool> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
+    outcomes.into_iter().all(|delivered| delivered)
+}
+
+async fn send_rows(shared: &Shared, beats: Vec<Beat>) -> bool {
     let sent = Instant::now();
-    let response = match shared.api.heartbeat(&HeartbeatRequest { worker_id: shared.worker_id, beats }).await
-    {
+    let request = HeartbeatRequest { worker_id: shared.worker_id, beats };
+    let response = match shared.heartbeat_api.heartbeat(&request).await {
         Ok(response) => response,
         Err(error) => {
             tracing::warn!(error = %crate::chain(&error), "heartbeat failed");
@@ -53,20 +67,16 @@ async fn send(shared: &Shared) -> bool {
             return false;
         }
     };
-    let extended: Vec<_> = response.extended.iter().map(|extended| extended.task_id).collect();
     let messages = {
         let mut book = shared.leases();
         book.lost(&response.lost);
-        book.extended(&extended, sent)
+        book.extended(&response.extended, sent)
     };
     for task in &response.lost {
         tracing::warn!(%task, "lease lost or canceled, stopping work on it");
     }
     for (length, handles) in messages {
-        if let Err(error) = shared.queue.hide(&handles, length).await {
-            // They come again while the lease lives, and are told "not now".
-            tracing::warn!(%error, "messages not extended");
-        }
+        shared.hiding.start(handles, length);
     }
     true
 }

@@ -1,6 +1,6 @@
 //! Received messages that no claim has offered yet, and what each message means. Pure.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use dagwright_aws::queue_receive::{ReceiptHandle, ReceivedMessage};
 use dagwright_contracts::{message::TaskMessage, tasks::Offer};
@@ -21,7 +21,10 @@ pub struct Offered {
 
 /// Messages in waiting, each offer once.
 #[derive(Debug, Default)]
-pub struct Inbox(VecDeque<Offered>);
+pub struct Inbox {
+    waiting: VecDeque<Offered>,
+    known: HashSet<Offer>,
+}
 
 impl Inbox {
     /// Puts an offer at the end. When it waits already, the handle comes back: its message is to be deleted, for the queue
@@ -29,28 +32,32 @@ impl Inbox {
     /// should this worker be lost, its row is published again.
     #[must_use]
     pub fn put(&mut self, offered: Offered) -> Option<ReceiptHandle> {
-        if self.0.iter().any(|waiting| waiting.offer == offered.offer) {
+        if !self.known.insert(offered.offer) {
             return Some(offered.handle);
         }
-        self.0.push_back(offered);
+        self.waiting.push_back(offered);
         None
     }
 
     /// Takes at most `max`, oldest first.
     pub fn take(&mut self, max: usize) -> Vec<Offered> {
-        self.0.drain(..max.min(self.0.len())).collect()
+        let taken: Vec<_> = self.waiting.drain(..max.min(self.waiting.len())).collect();
+        for offered in &taken {
+            self.known.remove(&offered.offer);
+        }
+        taken
     }
 
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.waiting.len()
     }
 
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
     }
 }
 

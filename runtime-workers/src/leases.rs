@@ -5,7 +5,7 @@
 //! whatever the two clocks say. Only a claim counts from its answer: it may have waited longer than a lease lasts.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,12 +14,12 @@ use std::{
 };
 
 use dagwright_aws::queue_receive::ReceiptHandle;
-use dagwright_contracts::tasks::{Beat, Fence, Offer, TaskLease};
+use dagwright_contracts::tasks::{Beat, Extended, Fence, Offer, TaskLease};
 use dagwright_core::ids::TaskId;
 use tokio_util::sync::CancellationToken;
 
 /// Attempts remembered after they ended, so that their late messages are deleted without asking.
-const REMEMBERED: usize = 1024;
+const REMEMBERED: usize = 16_384;
 
 /// Blocks that an attempt has done; shared between the operator and the heartbeat.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +65,8 @@ pub enum Known {
 #[derive(Debug, Default)]
 pub struct LeaseBook {
     held: HashMap<TaskId, Held>,
-    ended: VecDeque<Offer>,
+    ended: HashSet<Offer>,
+    ended_order: VecDeque<Offer>,
 }
 
 impl LeaseBook {
@@ -119,18 +120,21 @@ impl LeaseBook {
             .collect()
     }
 
-    /// How often to beat: a third of the shortest lease. None: nothing is held.
+    /// How often to beat: a third of the shortest lease, as its claim or its last heartbeat told. None: nothing is held.
     #[must_use]
     pub fn period(&self) -> Option<Duration> {
         self.held.values().map(|held| held.length / 3).min()
     }
 
     /// The leases that a heartbeat sent at `sent` extended. Returns the messages to hide as long, by lease length.
-    pub fn extended(&mut self, tasks: &[TaskId], sent: Instant) -> HashMap<Duration, Vec<ReceiptHandle>> {
+    ///
+    /// An answer ends what was known before: a pool's lease that was made shorter ends sooner than the one that it replaces.
+    pub fn extended(&mut self, tasks: &[Extended], sent: Instant) -> HashMap<Duration, Vec<ReceiptHandle>> {
         let mut messages: HashMap<Duration, Vec<ReceiptHandle>> = HashMap::new();
         for task in tasks {
-            if let Some(held) = self.held.get_mut(task) {
-                held.deadline = held.deadline.max(sent + held.length);
+            if let Some(held) = self.held.get_mut(&task.task_id) {
+                held.length = Duration::from_secs(task.lease_seconds.max(1).into());
+                held.deadline = sent + held.length;
                 if let Some(message) = &held.message {
                     messages.entry(held.length).or_default().push(message.clone());
                 }
@@ -165,9 +169,14 @@ impl LeaseBook {
     /// Takes out a lease that ended. Returns its message.
     pub fn end(&mut self, fence: &Fence) -> Option<ReceiptHandle> {
         let held = self.take(fence)?;
-        self.ended.push_back(Offer { task_id: fence.task_id, attempt: held.attempt });
-        if self.ended.len() > REMEMBERED {
-            self.ended.pop_front();
+        let offer = Offer { task_id: fence.task_id, attempt: held.attempt };
+        if self.ended.insert(offer) {
+            self.ended_order.push_back(offer);
+        }
+        if self.ended_order.len() > REMEMBERED
+            && let Some(oldest) = self.ended_order.pop_front()
+        {
+            self.ended.remove(&oldest);
         }
         held.message
     }

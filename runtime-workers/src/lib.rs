@@ -13,6 +13,7 @@ pub mod heartbeat;
 pub mod identity;
 pub mod inbox;
 pub mod leases;
+pub mod messages;
 pub mod operators;
 pub mod presence;
 pub mod protection;

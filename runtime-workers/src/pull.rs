@@ -4,12 +4,14 @@
 //! the dispatcher, which hears of new tasks at once: that is the hot path. Messages start cold workers and cover lost wakes.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use dagwright_aws::queue_receive::{BATCH, ReceiptHandle, ReceivedMessage};
-use dagwright_contracts::tasks::{ClaimRequest, ClaimResponse};
+use dagwright_aws::queue_receive::{BATCH, ReceivedMessage};
+use dagwright_contracts::tasks::{ClaimRequest, ClaimResponse, Offer};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,8 @@ use crate::{
 const CLAIM_WAIT: Duration = Duration::from_secs(10);
 /// An SQS long poll.
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
+/// Long polls side by side.
+const POLLS: usize = 4;
 /// When a poison message is seen again: soon, so that it reaches the dead-letter queue while somebody remembers why.
 const POISON_HIDDEN: Duration = Duration::from_secs(1);
 /// A message that was "not now" so often is deleted, before any queue's `maxReceiveCount` is used up.
@@ -36,25 +40,36 @@ fn backoff() -> Backoff {
     Backoff::new(Duration::from_millis(250), Duration::from_secs(10))
 }
 
-/// Receives messages until `stop`.
+/// Receives messages until `stop`. One long poll waits while there is little; as long as answers are full, more are asked side by
+/// side.
 pub async fn receive(shared: Arc<Shared>, stop: CancellationToken) {
     let mut backoff = backoff();
+    let (mut polls, mut wanted) = (FuturesUnordered::new(), 1);
     while shared.gate.is_open(&stop).await {
         let room = shared.inbox_limit.saturating_sub(shared.inbox().len());
+        while polls.len() < wanted && room > polls.len() * BATCH {
+            polls.push(shared.queue.receive((room - polls.len() * BATCH).min(BATCH), RECEIVE_WAIT));
+        }
         let received = tokio::select! {
             () = stop.cancelled() => return,
-            () = shared.inbox_drained.notified(), if room == 0 => continue,
-            received = shared.queue.receive(room.min(BATCH), RECEIVE_WAIT), if room > 0 => received,
+            () = shared.inbox_drained.notified(), if polls.len() < wanted => continue,
+            Some(received) = polls.next(), if !polls.is_empty() => received,
         };
         match received {
             Ok(messages) => {
                 backoff.reset();
                 shared.queue_check.ready();
+                wanted = match messages.len() {
+                    0 => 1,
+                    BATCH => (wanted + 1).min(POLLS),
+                    _ => wanted,
+                };
                 sort(&shared, messages).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot receive messages");
                 shared.queue_check.failing(error.to_string());
+                wanted = 1;
                 pause(backoff.pause(), &stop).await;
             }
         }
@@ -82,7 +97,7 @@ async fn sort(shared: &Shared, messages: Vec<ReceivedMessage>) {
             }
         }
     }
-    forget(shared, ended).await;
+    shared.done_with(ended);
     if let Err(error) = shared.queue.hide(&poison, POISON_HIDDEN).await {
         tracing::warn!(%error, "cannot show messages again");
     }
@@ -111,7 +126,7 @@ pub async fn claim(shared: Arc<Shared>, stop: CancellationToken) {
                 shared.dispatcher_check.ready();
                 let idle = response.leases.is_empty() && offered.is_empty() && asked.elapsed() < EMPTY_PAUSE;
                 // The lease began somewhere in the wait; the answer's arrival is the only moment known to lie behind it.
-                begin(&shared, response, offered, &mut slots, Instant::now()).await;
+                begin(&shared, response, offered, &mut slots, Instant::now());
                 if idle {
                     pause(EMPTY_PAUSE, &stop).await;
                 }
@@ -147,27 +162,27 @@ fn request(shared: &Shared, offered: &[Offered], slots: usize) -> ClaimRequest {
     }
 }
 
-async fn begin(
+fn begin(
     shared: &Arc<Shared>,
     response: ClaimResponse,
     offered: Vec<Offered>,
     slots: &mut Vec<OwnedSemaphorePermit>,
     got: Instant,
 ) {
+    let mut offered: HashMap<_, _> = offered.into_iter().map(|offered| (offered.offer, offered)).collect();
     for lease in response.leases {
-        let message = offered
-            .iter()
-            .find(|o| o.offer.task_id == lease.fence.task_id && o.offer.attempt == lease.attempt);
-        let message = message.map(|offered| offered.handle.clone());
+        let offer = Offer { task_id: lease.fence.task_id, attempt: lease.attempt };
+        let message = offered.remove(&offer).map(|offered| offered.handle);
         start_attempt(shared, lease, message, got, slots.pop());
     }
-    let done_with = offered.into_iter().filter(|offered| {
+    let stale: HashSet<_> = response.stale.into_iter().collect();
+    let done_with = offered.into_values().filter(|offered| {
         // What is "not now" stays in the queue and comes again, but not for ever: a task that runs long elsewhere must not
         // end in the dead-letter queue. Nothing is lost, because a task that falls free is published anew.
         let not_now = response.not_now.contains(&offered.offer) && offered.receive_count >= NOT_NOW_RECEIVES;
-        not_now || response.stale.contains(&offered.offer)
+        not_now || stale.contains(&offered.offer)
     });
-    forget(shared, done_with.map(|offered| offered.handle).collect()).await;
+    shared.done_with(done_with.map(|offered| offered.handle).collect());
 }
 
 async fn refused(shared: &Shared, error: &ApiError, offered: Vec<Offered>) {
@@ -178,7 +193,7 @@ async fn refused(shared: &Shared, error: &ApiError, offered: Vec<Offered>) {
             let mut inbox = shared.inbox();
             offered.into_iter().filter_map(|offered| inbox.put(offered)).collect()
         };
-        forget(shared, doubled).await;
+        shared.done_with(doubled);
     } else if let Err(error) = shared
         .queue
         .hide(&offered.into_iter().map(|offered| offered.handle).collect::<Vec<_>>(), POISON_HIDDEN)
@@ -186,12 +201,6 @@ async fn refused(shared: &Shared, error: &ApiError, offered: Vec<Offered>) {
     {
         // A message that names a task of another pool does not belong here: the dead-letter queue is its place.
         tracing::warn!(%error, "cannot show messages again");
-    }
-}
-
-async fn forget(shared: &Shared, handles: Vec<ReceiptHandle>) {
-    if let Err(error) = shared.queue.delete(&handles).await {
-        tracing::warn!(%error, "messages not deleted");
     }
 }
 

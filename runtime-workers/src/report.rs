@@ -1,13 +1,20 @@
-//! Telling the dispatcher how attempts ended. Reports that wait together go together; a report is repeated until it is
-//! acknowledged or its lease is over, because what the dispatcher did not hear of did not happen.
+//! Telling the dispatcher how attempts ended. Reports that wait together go together, some calls side by side; a report is repeated until
+//! it is acknowledged or its lease is over, because what the dispatcher did not hear of did not happen.
+//!
+//! A group that fails for a reason that may lie in one of its reports is split, so that one that never gets through holds up no other.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use dagwright_contracts::tasks::{CompleteRequest, FailRequest, OutcomeResponse, ReleaseRequest, Verdict};
-use tokio::sync::mpsc;
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
 
 use crate::{
     attempt::Report,
@@ -17,60 +24,130 @@ use crate::{
 };
 
 /// Reports in one call.
-const BATCH: usize = 50;
+const BATCH: usize = 100;
+/// Calls under way at once. While all are, reports gather for the next.
+const CALLS: usize = 3;
+/// Reports that are not acknowledged. With so many no more are taken, so that slots stay taken and nothing new is claimed.
+const UNHEARD: usize = 2048;
 
 /// Sends reports until all senders are gone and everything is acknowledged or given up.
 pub async fn send_all(shared: Arc<Shared>, mut reports: mpsc::Receiver<Report>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while reports.recv_many(&mut batch, BATCH).await > 0 {
-        let (mut complete, mut fail, mut release) = (vec![], vec![], vec![]);
-        for report in batch.drain(..) {
-            match report {
-                Report::Complete(_) => complete.push(report),
-                Report::Fail(_) => fail.push(report),
-                Report::Release(_) => release.push(report),
-            }
+    let calls = Arc::new(Semaphore::new(CALLS));
+    let unheard = Arc::new(Semaphore::new(UNHEARD));
+    let mut deliveries = JoinSet::new();
+    loop {
+        // A turn first, reports then: those that come while all calls are under way go together.
+        let Ok(turn) = Arc::clone(&calls).acquire_owned().await else { return };
+        let mut batch = Vec::with_capacity(BATCH);
+        let count = reports.recv_many(&mut batch, BATCH).await;
+        if count == 0 {
+            break;
         }
-        for group in [release, complete, fail] {
-            if !group.is_empty() {
-                deliver(&shared, group).await;
-            }
-        }
+        let Ok(room) =
+            Arc::clone(&unheard).acquire_many_owned(u32::try_from(count).unwrap_or(u32::MAX)).await
+        else {
+            return;
+        };
+        let (shared, calls) = (Arc::clone(&shared), Arc::clone(&calls));
+        deliveries.spawn(async move {
+            let mut turn = Some(turn);
+            let groups = by_kind(batch).into_iter().map(|group| deliver(&shared, &calls, group, turn.take()));
+            futures::future::join_all(groups.collect::<Vec<_>>()).await;
+            drop(room);
+        });
+        while deliveries.try_join_next().is_some() {}
     }
+    while deliveries.join_next().await.is_some() {}
 }
 
-/// Delivers reports of one kind.
-async fn deliver(shared: &Shared, mut group: Vec<Report>) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    loop {
-        match call(&shared.api, &group).await {
-            Ok(response) => return settle(shared, &group, response).await,
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(error = %crate::chain(&error), reports = group.len(), "report not delivered, trying again");
-                tokio::time::sleep(backoff.pause()).await;
-                let now = Instant::now();
-                let book = shared.leases();
-                group.retain(|report| book.is_current(report.fence(), now));
-                drop(book);
-                if group.is_empty() {
-                    tracing::warn!("the leases ended before their reports were heard");
+fn by_kind(batch: Vec<Report>) -> Vec<Vec<Report>> {
+    let (mut complete, mut fail, mut release) = (vec![], vec![], vec![]);
+    for report in batch {
+        match report {
+            Report::Complete(_) => complete.push(report),
+            Report::Fail(_) => fail.push(report),
+            Report::Release(_) => release.push(report),
+        }
+    }
+    [release, complete, fail].into_iter().filter(|group| !group.is_empty()).collect()
+}
+
+/// Delivers reports of one kind. `turn` is for the first call.
+fn deliver<'a>(
+    shared: &'a Shared,
+    calls: &'a Arc<Semaphore>,
+    mut group: Vec<Report>,
+    mut turn: Option<OwnedSemaphorePermit>,
+) -> BoxFuture<'a, ()> {
+    async move {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        loop {
+            let answer = {
+                let _turn = match turn.take() {
+                    Some(turn) => Some(turn),
+                    None => Arc::clone(calls).acquire_owned().await.ok(),
+                };
+                call(&shared.api, &group).await
+            };
+            match answer {
+                Ok(response) => {
+                    group = settle(shared, group, response);
+                    if group.is_empty() {
+                        return;
+                    }
+                    tracing::warn!(reports = group.len(), "reports met trouble of their own, trying again");
+                }
+                Err(error) if group.len() > 1 && may_be_of_one(&error) => {
+                    tracing::warn!(error = %crate::chain(&error), reports = group.len(), "reports not delivered together, splitting them");
+                    let rest = group.split_off(group.len() / 2);
+                    futures::future::join(
+                        deliver(shared, calls, group, None),
+                        deliver(shared, calls, rest, None),
+                    )
+                    .await;
+                    return;
+                }
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(error = %crate::chain(&error), reports = group.len(), "report not delivered, trying again");
+                }
+                Err(error) => {
+                    tracing::error!(error = %crate::chain(&error), "report refused, leaving the lease to expire");
+                    group.iter().for_each(|report| shared.leases().forget(report.fence()));
                     return;
                 }
             }
-            // One bad row refuses the whole call, so that each is to stand for itself.
-            Err(_) if group.len() > 1 => {
-                for report in group {
-                    Box::pin(deliver(shared, vec![report])).await;
-                }
-                return;
-            }
-            Err(error) => {
-                tracing::error!(error = %crate::chain(&error), "report refused, leaving the lease to expire");
-                group.iter().for_each(|report| shared.leases().forget(report.fence()));
+            tokio::time::sleep(backoff.pause()).await;
+            group = still_current(shared, group);
+            if group.is_empty() {
+                tracing::warn!("the leases ended before their reports were heard");
                 return;
             }
         }
     }
+    .boxed()
+}
+
+/// Whether the cause may lie in one of several reports: the content was refused, or the dispatcher stumbled over it. One that is away
+/// or overloaded says nothing about them.
+fn may_be_of_one(error: &ApiError) -> bool {
+    match error {
+        ApiError::Refused { status: 500 | 502 | 504, .. } => true,
+        ApiError::Unreachable { source, .. } => source.is_timeout() && !source.is_connect(),
+        ApiError::Refused { .. } => !error.is_retryable(),
+    }
+}
+
+fn still_current(shared: &Shared, mut group: Vec<Report>) -> Vec<Report> {
+    let now = Instant::now();
+    let mut book = shared.leases();
+    group.retain(|report| {
+        let current = book.is_current(report.fence(), now);
+        if !current {
+            book.forget(report.fence());
+        }
+        current
+    });
+    group
 }
 
 async fn call(api: &TasksApi, group: &[Report]) -> Result<OutcomeResponse, ApiError> {
@@ -91,32 +168,33 @@ async fn call(api: &TasksApi, group: &[Report]) -> Result<OutcomeResponse, ApiEr
     }
 }
 
-/// The dispatcher has spoken: the leases are over and their messages have done their work.
-async fn settle(shared: &Shared, group: &[Report], response: OutcomeResponse) {
-    for outcome in response.outcomes {
-        match outcome.verdict {
-            Verdict::Accepted => {}
+/// The dispatcher has spoken: these leases are over and their messages have done their work. Returns the reports that it said
+/// nothing about.
+fn settle(shared: &Shared, group: Vec<Report>, response: OutcomeResponse) -> Vec<Report> {
+    let outcomes: HashMap<_, _> = response.outcomes.into_iter().map(|o| (o.task_id, o)).collect();
+    let (mut messages, mut unheard) = (Vec::with_capacity(group.len()), vec![]);
+    let mut book = shared.leases();
+    for report in group {
+        let Some(outcome) = outcomes.get(&report.fence().task_id) else {
+            unheard.push(report);
+            continue;
+        };
+        messages.extend(book.end(report.fence()));
+        let verdict = match outcome.verdict {
+            Verdict::Accepted => "accepted",
             Verdict::StaleLease => {
                 tracing::info!(task = %outcome.task_id, detail = outcome.detail, "lease was not ours any more");
+                "stale_lease"
             }
             Verdict::Rejected => {
                 tracing::warn!(task = %outcome.task_id, detail = outcome.detail, "result rejected");
+                "rejected"
             }
-        }
-        let verdict = match outcome.verdict {
-            Verdict::Accepted => "accepted",
-            Verdict::StaleLease => "stale_lease",
-            Verdict::Rejected => "rejected",
         };
-        metrics::counter!("dagwright_worker_reports_total", "kind" => group[0].label(), "verdict" => verdict)
+        metrics::counter!("dagwright_worker_reports_total", "kind" => report.label(), "verdict" => verdict)
             .increment(1);
     }
-    let messages: Vec<_> = {
-        let mut book = shared.leases();
-        group.iter().filter_map(|report| book.end(report.fence())).collect()
-    };
-    if let Err(error) = shared.queue.delete(&messages).await {
-        // They come again, and are stale then.
-        tracing::warn!(error = %error, "messages not deleted");
-    }
+    drop(book);
+    shared.done_with(messages);
+    unheard
 }

@@ -22,13 +22,14 @@ use crate::{
     heartbeat,
     inbox::Inbox,
     leases::LeaseBook,
+    messages::{self, Done, Hiding},
     operators::{Registry, TaskContext},
     presence, pull, report,
     store::TaskStore,
     tasks_api::TasksApi,
 };
 
-/// Messages that may wait in the inbox beyond the number of slots.
+/// Messages that may wait in the inbox beyond those that free slots could take at once.
 const INBOX_SPARE: usize = 10;
 
 /// What all loops share.
@@ -37,6 +38,8 @@ pub struct Shared {
     pub worker_id: WorkerId,
     /// The dispatcher.
     pub api: TasksApi,
+    /// The same, over connections that carry heartbeats alone.
+    pub heartbeat_api: TasksApi,
     /// The pool's queue.
     pub queue: QueueReceiver,
     /// Whether it claims.
@@ -58,6 +61,9 @@ pub struct Shared {
     aws: aws_config::SdkConfig,
     leases: Mutex<LeaseBook>,
     inbox: Mutex<Inbox>,
+    /// Messages whose lease goes on.
+    pub hiding: Hiding,
+    done: Mutex<Option<Done>>,
     reports: Mutex<Option<mpsc::Sender<Report>>>,
     attempts: TaskTracker,
     stop: CancellationToken,
@@ -67,6 +73,13 @@ impl Shared {
     /// What is held.
     pub fn leases(&self) -> MutexGuard<'_, LeaseBook> {
         lock(&self.leases)
+    }
+
+    /// Has messages deleted that are done with.
+    pub fn done_with(&self, messages: Vec<ReceiptHandle>) {
+        if let Some(done) = &*lock(&self.done) {
+            done.put(messages);
+        }
     }
 
     /// What waits.
@@ -91,11 +104,13 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (sender, receiver) = mpsc::channel(1024);
-    let shared = Arc::new(set_up(args, registry, health, sender, stop.clone()).await?);
+    let (done, to_delete) = Done::channel();
+    let shared = Arc::new(set_up(args, registry, health, (sender, done), stop.clone()).await?);
     tracing::info!(
         worker = %shared.worker_id, namespace = args.namespace, pool = args.pool, slots = args.slots, "worker starts"
     );
     let reporting = tokio::spawn(report::send_all(Arc::clone(&shared), receiver));
+    let deleting = tokio::spawn(messages::delete_all(shared.queue.clone(), to_delete));
     let quiet = CancellationToken::new();
     let beating = tokio::spawn(heartbeat::beat(Arc::clone(&shared), quiet.clone()));
     let receiving = tokio::spawn(pull::receive(Arc::clone(&shared), stop.clone()));
@@ -116,7 +131,9 @@ pub async fn run(
         quiet.cancel();
         present.await.context("checking in ended abnormally")?;
         presence::farewell(&shared).await;
-        beating.await.context("the heartbeat ended abnormally")
+        beating.await.context("the heartbeat ended abnormally")?;
+        lock(&shared.done).take();
+        deleting.await.context("deleting messages ended abnormally")
     };
     let grace = Duration::from_secs(args.grace_seconds);
     tokio::time::timeout(grace, drain).await.with_context(|| {
@@ -130,18 +147,22 @@ async fn set_up(
     args: &Args,
     registry: Registry,
     health: &Health,
-    sender: mpsc::Sender<Report>,
+    (reports, done): (mpsc::Sender<Report>, Done),
     stop: CancellationToken,
 ) -> anyhow::Result<Shared> {
     let aws = dagwright_aws::config().await;
     let tls = "set up the HTTP client";
+    let api = || TasksApi::new(args.dispatcher_url.clone(), args.pool_token.clone()).context(tls);
+    let queue = QueueReceiver::new(&aws, &args.queue_url);
     Ok(Shared {
         worker_id: WorkerId(uuid::Uuid::new_v4()),
-        api: TasksApi::new(args.dispatcher_url.clone(), args.pool_token.clone()).context(tls)?,
-        queue: QueueReceiver::new(&aws, &args.queue_url),
+        api: api()?,
+        heartbeat_api: api()?,
+        hiding: Hiding::new(queue.clone()),
+        queue,
         gate: Gate::default(),
         slots: Arc::new(Semaphore::new(args.slots as usize)),
-        inbox_limit: args.slots as usize + INBOX_SPARE,
+        inbox_limit: 2 * args.slots as usize + INBOX_SPARE,
         inbox_drained: Notify::new(),
         lease_entered: Notify::new(),
         queue_check: health.check("queue"),
@@ -151,13 +172,15 @@ async fn set_up(
         aws,
         leases: Mutex::default(),
         inbox: Mutex::default(),
-        reports: Mutex::new(Some(sender)),
+        done: Mutex::new(Some(done)),
+        reports: Mutex::new(Some(reports)),
         attempts: TaskTracker::new(),
         stop,
     })
 }
 
-/// Starts work on a lease. The slot is free again when the operator has ended; the report may take longer.
+/// Starts work on a lease. The slot is free again when the operator has ended and its report is on its way, which may take longer than
+/// the way itself: with the dispatcher away, nothing more is taken on.
 pub fn start_attempt(
     shared: &Arc<Shared>,
     lease: TaskLease,
@@ -185,12 +208,12 @@ pub fn start_attempt(
         metrics::gauge!("dagwright_worker_busy_slots").increment(1.0);
         let report = attempt::run(&owned.registry, &lease, &task, &lost, &owned.stop).await;
         metrics::gauge!("dagwright_worker_busy_slots").decrement(1.0);
-        drop(slot);
         note(report.as_ref(), began);
         let told = match report {
             Some(report) => reports.send(report).await.is_ok(),
             None => false,
         };
+        drop(slot);
         if !told {
             // Lost, or nobody is left to tell.
             owned.leases().forget(&lease.fence);

@@ -53,4 +53,8 @@ pub struct Args {
     /// How old an object must be that no pointer and no live attempt names before it is deleted.
     #[arg(long, env = "DAGWRIGHT_SWEEP_AGE", default_value = "24h", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub sweep_age: Duration,
+
+    /// How long ended tasks, attempts and events are kept. They go by whole days.
+    #[arg(long, env = "DAGWRIGHT_HISTORY_RETENTION", default_value = "14d", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub history_retention: Duration,
 }

@@ -8,7 +8,7 @@ use rand::Rng;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 
-use super::{Args, Wakes, loops::Quarantine};
+use super::{Args, Wakes, hints::Hints, loops::Quarantine};
 
 /// What the API and the loops share.
 #[derive(Clone)]
@@ -34,6 +34,7 @@ pub struct Dispatcher {
     /// Narrows the data role.
     pub credentials: TaskCredentials,
     pub(crate) quarantines: Arc<Quarantines>,
+    pub(crate) hints: Arc<Hints>,
 }
 
 /// What is left alone for a while, per kind of work.
@@ -58,6 +59,7 @@ impl Dispatcher {
             worker_tasks: WorkerTasks::new(&aws),
             credentials: TaskCredentials::new(&aws, &args.data_role_arn),
             aws: Arc::new(aws),
+            hints: Arc::default(),
             args: Arc::new(args),
             quarantines: Arc::new(Quarantines {
                 publish: Quarantine::new("publish"),

@@ -7,6 +7,7 @@
 mod api;
 mod config;
 mod context;
+mod hints;
 mod loops;
 mod serve;
 mod wake;

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 pub enum Wake {
     /// A pool has something to claim.
     Tasks(PoolId),
+    /// A claim of this replica took tasks of a pool, so that its window has room.
+    Room(PoolId),
     /// A job may have something to plan, or its datasets something to serve.
     Plan(JobId),
     /// What the RPC gateway has to know has changed.
@@ -33,6 +35,12 @@ impl Wakes {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Wake> {
         self.0.subscribe()
+    }
+
+    /// Tells everybody in this process.
+    pub(crate) fn tell(&self, wake: Wake) {
+        // Nobody waits: nobody has to be woken.
+        let _ = self.0.send(wake);
     }
 
     /// Listens on one connection of its own until `stop`; opens another when it is lost.
@@ -73,8 +81,7 @@ impl Wakes {
             _ => None,
         };
         if let Some(wake) = wake {
-            // Nobody waits: nobody has to be woken.
-            let _ = self.0.send(wake);
+            self.tell(wake);
         }
     }
 }
@@ -83,7 +90,7 @@ impl Wakes {
 pub(crate) async fn wait(
     wakes: &mut broadcast::Receiver<Wake>,
     patience: Duration,
-    wanted: impl Fn(Wake) -> bool,
+    mut wanted: impl FnMut(Wake) -> bool,
 ) {
     let woken = async {
         loop {

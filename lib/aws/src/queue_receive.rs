@@ -5,11 +5,15 @@ use std::time::Duration;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
 };
+use futures::{StreamExt as _, stream};
 
 use crate::AwsError;
 
 /// What SQS takes in one call.
 pub const BATCH: usize = 10;
+
+/// Calls of one kind that are under way at once.
+const AT_ONCE: usize = 4;
 
 /// SQS ends the visibility of a message 12 h after it was received, whatever is asked.
 const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
@@ -68,17 +72,22 @@ impl QueueReceiver {
     /// Deletes messages. What could not be deleted comes again, and is then stale.
     ///
     /// # Errors
-    /// When a call fails.
+    /// When a call fails; the others are made nevertheless.
     pub async fn delete(&self, handles: &[ReceiptHandle]) -> Result<(), AwsError> {
+        let mut calls = Vec::with_capacity(handles.len().div_ceil(BATCH));
         for batch in handles.chunks(BATCH) {
-            let mut call = self.client.delete_message_batch().queue_url(&self.url);
-            for (n, handle) in batch.iter().enumerate() {
-                let entry =
-                    DeleteMessageBatchRequestEntry::builder().id(n.to_string()).receipt_handle(&handle.0);
-                call = call.entries(entry.build().expect("id and handle are set"));
-            }
-            call.send().await.map_err(|error| AwsError::new("delete from queue", &self.url, &error))?;
+            calls.push(self.delete_batch(batch));
         }
+        side_by_side(calls).await
+    }
+
+    async fn delete_batch(&self, handles: &[ReceiptHandle]) -> Result<(), AwsError> {
+        let mut call = self.client.delete_message_batch().queue_url(&self.url);
+        for (n, handle) in handles.iter().enumerate() {
+            let entry = DeleteMessageBatchRequestEntry::builder().id(n.to_string()).receipt_handle(&handle.0);
+            call = call.entries(entry.build().expect("id and handle are set"));
+        }
+        call.send().await.map_err(|error| AwsError::new("delete from queue", &self.url, &error))?;
         Ok(())
     }
 
@@ -86,24 +95,34 @@ impl QueueReceiver {
     /// its message is deleted or with somebody else.
     ///
     /// # Errors
-    /// When a call fails.
+    /// When a call fails; the others are made nevertheless.
     pub async fn hide(&self, handles: &[ReceiptHandle], visibility: Duration) -> Result<(), AwsError> {
         let seconds = i32::try_from(visibility.min(MAX_VISIBILITY).as_secs()).expect("at most 12 h");
+        let mut calls = Vec::with_capacity(handles.len().div_ceil(BATCH));
         for batch in handles.chunks(BATCH) {
-            let mut call = self.client.change_message_visibility_batch().queue_url(&self.url);
-            for (n, handle) in batch.iter().enumerate() {
-                let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
-                    .id(n.to_string())
-                    .receipt_handle(&handle.0)
-                    .visibility_timeout(seconds);
-                call = call.entries(entry.build().expect("id and handle are set"));
-            }
-            call.send()
-                .await
-                .map_err(|error| AwsError::new("extend messages of queue", &self.url, &error))?;
+            calls.push(self.hide_batch(batch, seconds));
         }
+        side_by_side(calls).await
+    }
+
+    async fn hide_batch(&self, handles: &[ReceiptHandle], seconds: i32) -> Result<(), AwsError> {
+        let mut call = self.client.change_message_visibility_batch().queue_url(&self.url);
+        for (n, handle) in handles.iter().enumerate() {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(n.to_string())
+                .receipt_handle(&handle.0)
+                .visibility_timeout(seconds);
+            call = call.entries(entry.build().expect("id and handle are set"));
+        }
+        call.send().await.map_err(|error| AwsError::new("extend messages of queue", &self.url, &error))?;
         Ok(())
     }
+}
+
+/// Makes calls, some at a time; the first error of them all.
+async fn side_by_side<F: Future<Output = Result<(), AwsError>>>(calls: Vec<F>) -> Result<(), AwsError> {
+    let outcomes: Vec<_> = stream::iter(calls).buffer_unordered(AT_ONCE).collect().await;
+    outcomes.into_iter().collect()
 }
 
 fn received(message: aws_sdk_sqs::types::Message) -> Option<ReceivedMessage> {

@@ -183,6 +183,9 @@ pub struct Extended {
     /// New end of the lease.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
+    /// How long that is from now, in seconds: the pool's lease may have been changed since the claim, and the heartbeat's period
+    /// follows it.
+    pub lease_seconds: u32,
 }
 
 /// `POST /v1/tasks:complete`.
@@ -276,7 +279,7 @@ pub struct ReleaseRequest {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutcomeResponse {
-    /// One per row of the request.
+    /// One per row of the request that was decided. A row without one met a failure that was its own; it is to be sent again.
     pub outcomes: Vec<Outcome>,
 }
 

@@ -11,7 +11,13 @@ use sqlx::{PgConnection, postgres::types::PgRange};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Result, error::During, rows, task_rows::signed};
+use crate::{
+    Result,
+    cursor::{Cursor, Place},
+    error::During,
+    rows,
+    task_rows::signed,
+};
 
 /// A (task, attempt) that a message offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +38,8 @@ pub struct Claimed {
     pub stale: Vec<Offer>,
     /// Offers that may be good later.
     pub not_now: Vec<Offer>,
+    /// Places of the further tasks among the leases.
+    pub further: Vec<Place>,
 }
 
 /// A leased task with all that its worker has to know.
@@ -69,7 +77,7 @@ pub struct Lease {
     pub avoid_providers: Vec<String>,
 }
 
-/// Claims offered tasks, and further ones by priority, then age, until `further` of them are found.
+/// Claims offered tasks, and further ones by priority, then age, from `from` on, until `further` of them are found.
 ///
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.
@@ -79,17 +87,20 @@ pub async fn claim(
     worker: WorkerId,
     offers: &[Offer],
     further: u32,
+    from: &Cursor,
 ) -> Result<Claimed> {
-    let claimed = take(conn, pool_id, worker, offers, further).await?;
+    let claimed = take(conn, pool_id, worker, offers, further, from).await?;
     let mut outputs = outputs_of(conn, &claimed).await?;
     let taken: HashSet<TaskId> = claimed.iter().map(|row| TaskId(row.task_id)).collect();
     let left: Vec<Offer> = offers.iter().copied().filter(|o| !taken.contains(&o.task_id)).collect();
     let (not_now, stale) = sort_out(conn, &left).await?;
+    let offered: HashSet<TaskId> = offers.iter().map(|o| o.task_id).collect();
+    let further = claimed.iter().map(ClaimedRow::place).filter(|p| !offered.contains(&p.task_id)).collect();
     let lease = |row: ClaimedRow| {
         let outputs = outputs.remove(&row.task_id).unwrap_or_default();
         Lease::try_from(row).map(|lease| Lease { outputs, ..lease })
     };
-    Ok(Claimed { leases: claimed.into_iter().map(lease).collect::<Result<_>>()?, stale, not_now })
+    Ok(Claimed { leases: claimed.into_iter().map(lease).collect::<Result<_>>()?, stale, not_now, further })
 }
 
 struct ClaimedRow {
@@ -109,6 +120,14 @@ struct ClaimedRow {
     config: serde_json::Value,
     range: PgRange<i64>,
     avoid_providers: Vec<String>,
+    priority: i16,
+    not_before: OffsetDateTime,
+}
+
+impl ClaimedRow {
+    fn place(&self) -> Place {
+        Place { priority: self.priority, not_before: self.not_before, task_id: TaskId(self.task_id) }
+    }
 }
 
 async fn take(
@@ -117,7 +136,9 @@ async fn take(
     worker: WorkerId,
     offers: &[Offer],
     further: u32,
+    from: &Cursor,
 ) -> Result<Vec<ClaimedRow>> {
+    let (priorities, times, ids) = from.columns();
     let tasks: Vec<_> = offers.iter().map(|o| o.task_id.0).collect();
     let attempts: Vec<_> = offers.iter().map(|o| signed(o.attempt)).collect();
     sqlx::query_as!(
@@ -125,42 +146,48 @@ async fn take(
         r#"WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
            -- Two branches, not one OR: each has its own index, and offers go first.
            offered AS MATERIALIZED (
-               SELECT t.task_id FROM tasks t JOIN jobs j ON j.job_id = t.job_id
-               JOIN UNNEST($3::uuid[], $4::int[]) AS o (task_id, attempt) ON o.task_id = t.task_id AND o.attempt = t.attempt
+               SELECT t.task_id FROM UNNEST($3::uuid[], $4::int[]) AS o (task_id, attempt)
+               JOIN tasks t ON t.task_id = o.task_id AND t.attempt = o.attempt JOIN jobs j ON j.job_id = t.job_id
                WHERE t.pool_id = $1 AND t.state = 'Queued' AND t.not_before <= (SELECT now FROM clock)
                  AND NOT t.cancel_requested AND NOT j.suspended
                FOR UPDATE OF t SKIP LOCKED),
+           -- Class after class, each from where its stretch of the index was left; the outer limit stops the inner ones, so that no
+           -- row is locked in vain.
            further AS MATERIALIZED (
-               SELECT t.task_id FROM tasks t JOIN jobs j ON j.job_id = t.job_id
-               WHERE t.pool_id = $1 AND t.state = 'Queued' AND t.not_before <= (SELECT now FROM clock)
-                 AND NOT t.cancel_requested AND NOT j.suspended AND t.task_id <> ALL ($3::uuid[])
-               ORDER BY t.priority, t.not_before, t.task_id
-               LIMIT $5 FOR UPDATE OF t SKIP LOCKED),
+               SELECT f.task_id FROM UNNEST($6::smallint[], $7::timestamptz[], $8::uuid[]) AS c (priority, not_before, task_id)
+               CROSS JOIN LATERAL (
+                   SELECT t.task_id FROM tasks t JOIN jobs j ON j.job_id = t.job_id
+                   WHERE t.pool_id = $1 AND t.priority = c.priority AND t.state = 'Queued'
+                     AND (t.not_before, t.task_id) > (c.not_before, c.task_id) AND t.not_before <= (SELECT now FROM clock)
+                     AND NOT t.cancel_requested AND NOT j.suspended AND t.task_id <> ALL ($3::uuid[])
+                   ORDER BY t.not_before, t.task_id
+                   LIMIT $5 FOR UPDATE OF t SKIP LOCKED) f
+               LIMIT $5),
+           chosen AS (SELECT task_id FROM offered UNION ALL SELECT task_id FROM further),
            leased AS (
                UPDATE tasks t
                SET state = 'Running', attempt_id = gen_random_uuid(), lease_token = gen_random_uuid(), worker_id = $2,
                    lease_expires_at = clock.now + make_interval(secs => p.lease_seconds),
                    started_at = clock.now, progress_at = clock.now, blocks_done = 0
-               FROM jobs j, pools p, clock
-               WHERE t.task_id IN (SELECT task_id FROM offered UNION ALL SELECT task_id FROM further)
-                 AND j.job_id = t.job_id AND p.pool_id = t.pool_id
-               RETURNING t.task_id, t.attempt_id, t.lease_token, t.attempt, t.lease_expires_at, t.started_at, t.priority,
+               FROM chosen, jobs j, pools p, clock
+               WHERE t.task_id = chosen.task_id AND j.job_id = t.job_id AND p.pool_id = t.pool_id
+               RETURNING t.task_id, t.attempt_id, t.lease_token, t.attempt, t.lease_expires_at, t.priority, t.not_before,
                          p.lease_seconds, j.timeout_seconds, j.namespace, j.owner_kind, j.owner_name, j.name, j.operator,
                          j.semantics, j.config, t.range, t.avoid_providers),
-           recorded AS (
-               INSERT INTO attempts (attempt_id, task_id, number, state, worker_id, started_at)
-               SELECT attempt_id, task_id, attempt, 'Running', $2, started_at FROM leased),
            -- What is claimed needs no message: the window has room for another.
-           unsent AS (DELETE FROM outbox WHERE task_id IN (SELECT task_id FROM leased))
+           unsent AS (DELETE FROM outbox o USING leased WHERE o.task_id = leased.task_id)
            SELECT task_id, attempt_id AS "attempt_id!", lease_token AS "lease_token!", attempt, lease_expires_at AS "expires_at!",
                   lease_seconds, timeout_seconds, namespace, owner_kind, owner_name, name AS job, operator, semantics, config,
-                  range AS "range!", avoid_providers
+                  range AS "range!", avoid_providers, priority, not_before
            FROM leased ORDER BY priority, lower(range)"#,
         pool_id.0,
         worker.0,
         &tasks,
         &attempts,
         i64::from(further),
+        &priorities,
+        &times,
+        &ids,
     )
     .fetch_all(conn)
     .await

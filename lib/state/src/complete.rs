@@ -1,10 +1,13 @@
-//! The completing transaction: fence, borders, pointers, events and history change together or not at all.
+//! The completing transaction: fences, borders, pointers, events and history change together or not at all.
+//!
+//! It moves a set: what a commit costs beyond its rows (locks, round trips, the log's flush) is paid once for all of them. Each
+//! completion has its own verdict, the one it would have had alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
 use dagwright_core::{
-    border::{self, Ends, Fork},
-    ids::{PoolId, VersionId},
+    border::{Ends, Fork},
+    ids::{PoolId, TaskId, VersionId},
     range::BlockRange,
     task::{Event, Fence},
 };
@@ -18,6 +21,11 @@ use crate::{
     rows,
     task_rows::{Cause, Jitter, Locked, apply, decide},
 };
+
+mod neighbours;
+mod pointers;
+
+use neighbours::Judgement;
 
 /// What an attempt wrote.
 #[derive(Clone, Debug)]
@@ -80,55 +88,123 @@ pub enum Committed {
     ForkAtBorder(Vec<Fork>),
 }
 
-/// Commits an attempt's results. Must run in a transaction, which the caller commits whatever the outcome is.
+/// Commits attempts' results; the verdicts come in the order of the completions. Must run in a transaction, which the caller
+/// commits whatever the verdicts are.
 ///
 /// # Errors
-/// When Postgres cannot be reached or a row is invalid; the transaction is to be rolled back.
+/// When Postgres cannot be reached, refuses a row, or a row is invalid; the transaction is to be rolled back. With several completions
+/// the caller tries each in a transaction of its own: what is wrong with one says nothing about the others.
 pub async fn complete(
     conn: &mut PgConnection,
     pool_id: PoolId,
-    completion: &Completion,
+    completions: &[Completion],
     jitter: Jitter<'_>,
-) -> Result<Committed> {
-    let Some(task) = lock_leases(conn, pool_id, &[completion.fence]).await?.pop() else {
-        let before = completed_before(conn, &completion.fence).await?;
-        return Ok(if before { Committed::Already } else { Committed::StaleLease });
-    };
-    let targets = targets(conn, &task).await?;
-    let Some(pairs) = pair(&targets, &completion.partitions) else {
-        return Ok(Committed::WrongOutputs { expected: targets.iter().map(|t| t.output.clone()).collect() });
-    };
-    lock_versions(conn, &targets).await?;
-    if covered(conn, &targets).await? {
-        supersede(conn, &task, jitter).await?;
-        return Ok(Committed::Superseded);
+) -> Result<Vec<Committed>> {
+    let mut verdicts = Verdicts::default();
+    let fences: Vec<_> = completions.iter().map(|c| c.fence).collect();
+    let held = lock_leases(conn, pool_id, &fences).await?;
+    let tasks: Vec<_> = held.iter().map(|row| row.task_id.0).collect();
+    let mut held: HashMap<Fence, Locked> =
+        held.into_iter().filter_map(|row| Some((row.fence()?, row))).collect();
+    let gone: Vec<_> = fences.into_iter().filter(|fence| !held.contains_key(fence)).collect();
+    let before = completed_before(conn, &gone).await?;
+    let mut targets = targets(conn, &tasks).await?;
+    let mut candidates = Vec::with_capacity(held.len());
+    for completion in completions {
+        let Some(row) = held.remove(&completion.fence) else {
+            let early = before.contains(&completion.fence);
+            verdicts.gone(completion, if early { Committed::Already } else { Committed::StaleLease });
+            continue;
+        };
+        match pair(targets.remove(&row.task_id).unwrap_or_default(), &completion.partitions) {
+            Ok(pairs) => candidates.push(Candidate { fence: completion.fence, row, pairs }),
+            Err(expected) => verdicts.put(completion.fence, Committed::WrongOutputs { expected }),
+        }
     }
-    let mut forks = Vec::new();
-    for (target, partition) in &pairs {
-        forks.extend(check_borders(conn, &task, target, partition).await?);
-    }
-    if !forks.is_empty() {
-        return Ok(Committed::ForkAtBorder(forks));
-    }
-    for (target, partition) in &pairs {
-        insert(conn, &completion.fence, target, partition).await?;
-    }
-    let done = decide(&task, Event::Complete, Cause::default(), jitter);
-    apply(conn, done.as_slice()).await?;
-    Ok(Committed::Applied)
+    commit(conn, candidates, &mut verdicts, jitter).await?;
+    Ok(completions.iter().map(|c| verdicts.of(&c.fence)).collect())
 }
 
-async fn completed_before(conn: &mut PgConnection, fence: &Fence) -> Result<bool> {
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM task_history WHERE task_id = $1 AND attempt_id = $2 AND lease_token = $3
-               AND state = 'Completed') AS "found!""#,
-        fence.task_id.0,
-        fence.attempt_id.0,
-        fence.lease_token.0
+async fn commit(
+    conn: &mut PgConnection,
+    candidates: Vec<Candidate<'_>>,
+    verdicts: &mut Verdicts,
+    jitter: Jitter<'_>,
+) -> Result<()> {
+    if candidates.is_empty() {
+        return Ok(());
+    }
+    lock_versions(conn, &candidates).await?;
+    let Judgement { good, superseded, forked } = neighbours::judge(conn, candidates).await?;
+    let over: Vec<_> = superseded.iter().map(|c| c.row.clone()).collect();
+    supersede(conn, &over, jitter).await?;
+    superseded.iter().for_each(|c| verdicts.put(c.fence, Committed::Superseded));
+    // What commits resolves first: a fork with it is news.
+    neighbours::resolve_forks(conn, &good).await?;
+    neighbours::record_forks(conn, &forked).await?;
+    for (candidate, forks) in forked {
+        verdicts.put(candidate.fence, Committed::ForkAtBorder(forks.into_iter().map(|f| f.fork).collect()));
+    }
+    pointers::insert(conn, &good).await?;
+    let decided = good.iter().filter_map(|c| decide(&c.row, Event::Complete, Cause::default(), jitter));
+    let changes: Vec<_> = decided.collect();
+    apply(conn, &changes).await?;
+    good.iter().for_each(|c| verdicts.put(c.fence, Committed::Applied));
+    Ok(())
+}
+
+/// A completion whose lease is current and whose outputs are the task's.
+struct Candidate<'a> {
+    fence: Fence,
+    row: Locked,
+    pairs: Vec<(Target, &'a Partition)>,
+}
+
+/// What became of each fence. A completion that a call names twice is delivered twice.
+#[derive(Default)]
+struct Verdicts {
+    first: HashMap<Fence, Committed>,
+    told: HashSet<Fence>,
+}
+
+impl Verdicts {
+    fn put(&mut self, fence: Fence, verdict: Committed) {
+        self.first.insert(fence, verdict);
+    }
+
+    /// Of a completion whose lease was not found: it is over, or this call named it before.
+    fn gone(&mut self, completion: &Completion, verdict: Committed) {
+        if let Entry::Vacant(entry) = self.first.entry(completion.fence) {
+            entry.insert(verdict);
+        }
+    }
+
+    fn of(&mut self, fence: &Fence) -> Committed {
+        let verdict = self.first.get(fence).cloned().unwrap_or(Committed::StaleLease);
+        let repeated = !self.told.insert(*fence);
+        if repeated && verdict == Committed::Applied { Committed::Already } else { verdict }
+    }
+}
+
+/// The fences among `gone` under which a task was completed: the same call, delivered again.
+async fn completed_before(conn: &mut PgConnection, gone: &[Fence]) -> Result<HashSet<Fence>> {
+    if gone.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let tasks: Vec<_> = gone.iter().map(|f| f.task_id.0).collect();
+    let found = sqlx::query!(
+        "SELECT task_id, attempt_id, lease_token FROM task_history WHERE task_id = ANY($1) AND state = 'Completed'",
+        &tasks
     )
-    .fetch_one(conn)
+    .fetch_all(conn)
     .await
-    .during("look for an earlier delivery of a completion")
+    .during("look for an earlier delivery of a completion")?;
+    let fence = |task: Uuid, attempt: Option<Uuid>, token: Option<Uuid>| {
+        Some(Fence { task_id: task.into(), attempt_id: attempt?.into(), lease_token: token?.into() })
+    };
+    let known: HashSet<_> =
+        found.into_iter().filter_map(|row| fence(row.task_id, row.attempt_id, row.lease_token)).collect();
+    Ok(gone.iter().copied().filter(|fence| known.contains(fence)).collect())
 }
 
 struct Target {
@@ -139,195 +215,67 @@ struct Target {
 }
 
 struct TargetRow {
+    task_id: Uuid,
     output: String,
     namespace: String,
     version: Uuid,
     range: PgRange<i64>,
 }
 
-async fn targets(conn: &mut PgConnection, task: &Locked) -> Result<Vec<Target>> {
+async fn targets(conn: &mut PgConnection, tasks: &[Uuid]) -> Result<HashMap<TaskId, Vec<Target>>> {
+    let mut targets: HashMap<TaskId, Vec<Target>> = HashMap::with_capacity(tasks.len());
+    if tasks.is_empty() {
+        return Ok(targets);
+    }
     let found = sqlx::query_as!(
         TargetRow,
-        "SELECT output, namespace, version, range FROM task_outputs WHERE task_id = $1 ORDER BY namespace, version",
-        task.task_id.0
+        "SELECT task_id, output, namespace, version, range FROM task_outputs WHERE task_id = ANY($1)
+         ORDER BY task_id, namespace, version",
+        tasks
     )
     .fetch_all(conn)
     .await
-    .during("read the outputs of a task")?;
-    let target = |row: TargetRow| {
-        let range = rows::from_pg("task_outputs", task.task_id, &row.range)?;
-        Ok(Target { output: row.output, namespace: row.namespace, version: VersionId(row.version), range })
-    };
-    found.into_iter().map(target).collect()
+    .during("read the outputs of tasks")?;
+    for row in found {
+        let range = rows::from_pg("task_outputs", row.task_id, &row.range)?;
+        let (output, namespace, version) = (row.output, row.namespace, VersionId(row.version));
+        targets.entry(row.task_id.into()).or_default().push(Target { output, namespace, version, range });
+    }
+    Ok(targets)
 }
 
-/// Each output with its partition; none unless they match one to one.
-fn pair<'a>(targets: &'a [Target], partitions: &'a [Partition]) -> Option<Vec<(&'a Target, &'a Partition)>> {
+/// Each output with its partition; the task's outputs unless they match one to one.
+fn pair(targets: Vec<Target>, partitions: &[Partition]) -> Result<Vec<(Target, &Partition)>, Vec<String>> {
     let by_output: BTreeMap<&str, &Partition> = partitions.iter().map(|p| (p.output.as_str(), p)).collect();
-    if by_output.len() != partitions.len() || partitions.len() != targets.len() {
-        return None;
+    let match_all = by_output.len() == partitions.len()
+        && partitions.len() == targets.len()
+        && targets.iter().all(|t| by_output.contains_key(t.output.as_str()));
+    if !match_all {
+        return Err(targets.into_iter().map(|t| t.output).collect());
     }
-    targets.iter().map(|t| Some((t, *by_output.get(t.output.as_str())?))).collect()
+    let paired = targets.into_iter().filter_map(|t| {
+        let partition = *by_output.get(t.output.as_str())?;
+        Some((t, partition))
+    });
+    Ok(paired.collect())
 }
 
-/// Commits of one version queue up here: two neighbours that commit at once could not see each other's hashes.
-async fn lock_versions(conn: &mut PgConnection, targets: &[Target]) -> Result<()> {
-    for target in targets {
-        sqlx::query_scalar!(
-            "SELECT version FROM dataset_versions WHERE namespace = $1 AND version = $2 FOR NO KEY UPDATE",
-            target.namespace,
-            target.version.0
-        )
-        .fetch_one(&mut *conn)
-        .await
-        .during("lock a dataset version")?;
-    }
-    Ok(())
-}
-
-async fn covered(conn: &mut PgConnection, targets: &[Target]) -> Result<bool> {
-    for target in targets {
-        let found = sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT FROM partition_versions WHERE namespace = $1 AND version = $2 AND current AND range && $3)
-                   AS "found!""#,
-            target.namespace,
-            target.version.0,
-            rows::to_pg(target.range)
-        )
-        .fetch_one(&mut *conn)
-        .await
-        .during("look for committed partitions of a range")?;
-        if found {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-async fn check_borders(
-    conn: &mut PgConnection,
-    task: &Locked,
-    target: &Target,
-    partition: &Partition,
-) -> Result<Vec<Fork>> {
-    let (start, end) = (rows::height_to_pg(target.range.start()), rows::height_to_pg(target.range.end()));
-    let neighbours = sqlx::query!(
-        r#"SELECT upper(range) = $3 AS "is_below!", first_parent_hash, last_hash FROM partition_versions
-           WHERE namespace = $1 AND version = $2 AND current AND (upper(range) = $3 OR lower(range) = $4)"#,
-        target.namespace,
-        target.version.0,
-        start,
-        end
+/// Commits of one version queue up here: two neighbours that commit at once could not see each other's hashes. Always in the same
+/// order, so that two commits cannot wait for each other.
+async fn lock_versions(conn: &mut PgConnection, candidates: &[Candidate<'_>]) -> Result<()> {
+    let versions: HashSet<(&str, Uuid)> =
+        candidates.iter().flat_map(|c| &c.pairs).map(|(t, _)| (t.namespace.as_str(), t.version.0)).collect();
+    let (namespaces, versions): (Vec<String>, Vec<Uuid>) =
+        versions.into_iter().map(|(namespace, version)| (namespace.to_owned(), version)).unzip();
+    sqlx::query_scalar!(
+        "SELECT v.version FROM dataset_versions v
+         JOIN UNNEST($1::text[], $2::uuid[]) AS u (namespace, version) ON u.namespace = v.namespace AND u.version = v.version
+         ORDER BY v.namespace, v.version FOR NO KEY UPDATE OF v",
+        &namespaces,
+        &versions
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await
-    .during("read the neighbours of a range")?;
-    let (mut below, mut above) = (None, None);
-    for n in neighbours {
-        let ends = Ends { first_parent_hash: n.first_parent_hash, last_hash: n.last_hash };
-        if n.is_below { below = Some(ends) } else { above = Some(ends) }
-    }
-    let range = target.range;
-    let forks = border::check(range.start(), range.end(), &partition.ends, below.as_ref(), above.as_ref());
-    for fork in &forks {
-        record_fork(conn, task, target, fork).await?;
-    }
-    if forks.is_empty() {
-        resolve_forks(conn, target, start, end).await?;
-    }
-    Ok(forks)
-}
-
-async fn record_fork(conn: &mut PgConnection, task: &Locked, target: &Target, fork: &Fork) -> Result<()> {
-    sqlx::query!(
-        "INSERT INTO border_conflicts (namespace, version, height, below_hash, above_parent_hash, task_id)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (namespace, version, height) DO UPDATE
-         SET below_hash = EXCLUDED.below_hash, above_parent_hash = EXCLUDED.above_parent_hash, task_id = EXCLUDED.task_id",
-        target.namespace,
-        target.version.0,
-        rows::height_to_pg(fork.height),
-        fork.below_hash,
-        fork.above_parent_hash,
-        task.task_id.0
-    )
-    .execute(conn)
-    .await
-    .during("record a fork at a border")?;
-    Ok(())
-}
-
-async fn resolve_forks(conn: &mut PgConnection, target: &Target, start: i64, end: i64) -> Result<()> {
-    sqlx::query!(
-        "DELETE FROM border_conflicts WHERE namespace = $1 AND version = $2 AND height IN ($3, $4)",
-        target.namespace,
-        target.version.0,
-        start,
-        end
-    )
-    .execute(conn)
-    .await
-    .during("resolve forks at borders")?;
-    Ok(())
-}
-
-async fn insert(
-    conn: &mut PgConnection,
-    fence: &Fence,
-    target: &Target,
-    partition: &Partition,
-) -> Result<()> {
-    let bytes: u64 = partition.objects.iter().map(|o| o.bytes).sum();
-    let row = sqlx::query!(
-        "INSERT INTO partition_versions
-             (namespace, version, range, revision, content_hash, first_parent_hash, last_hash, rows, bytes, verification, task_id, attempt_id)
-         SELECT $1, $2, $3, COALESCE(max(p.revision), 0) + 1, $4, $5, $6, $7, $8, $9, $10, $11
-         FROM partition_versions p WHERE p.namespace = $1 AND p.version = $2 AND p.range && $3
-         RETURNING partition_id, revision",
-        target.namespace,
-        target.version.0,
-        rows::to_pg(target.range),
-        partition.content_hash,
-        partition.ends.first_parent_hash,
-        partition.ends.last_hash,
-        rows::height_to_pg(partition.rows),
-        rows::height_to_pg(bytes),
-        partition.verification,
-        fence.task_id.0,
-        fence.attempt_id.0
-    )
-    .fetch_one(&mut *conn)
-    .await
-    .during("point at a partition")?;
-    insert_objects(conn, row.partition_id, &partition.objects).await?;
-    sqlx::query!(
-        "INSERT INTO events (namespace, version, range, revision) VALUES ($1, $2, $3, $4)",
-        target.namespace,
-        target.version.0,
-        rows::to_pg(target.range),
-        row.revision
-    )
-    .execute(conn)
-    .await
-    .during("emit a commit event")?;
-    Ok(())
-}
-
-async fn insert_objects(conn: &mut PgConnection, partition_id: i64, objects: &[Object]) -> Result<()> {
-    for (n, object) in (0i32..).zip(objects) {
-        sqlx::query!(
-            "INSERT INTO partition_objects (partition_id, n, bucket, key, bytes, sha256, rows) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            partition_id,
-            n,
-            object.bucket,
-            object.key,
-            rows::height_to_pg(object.bytes),
-            object.sha256,
-            rows::height_to_pg(object.rows)
-        )
-        .execute(&mut *conn)
-        .await
-        .during("point at an object")?;
-    }
+    .during("lock dataset versions")?;
     Ok(())
 }

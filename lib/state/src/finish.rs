@@ -1,6 +1,6 @@
 //! Attempts that end without a commit: failed, released, expired, dead-lettered, cancelled; and tasks that are redriven.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use dagwright_core::{
     ids::{JobId, PoolId, TaskId},
@@ -74,15 +74,18 @@ async fn finish(
     let rows = lock_leases(conn, pool_id, &fences).await?;
     let mut held: HashMap<Fence, Locked> =
         rows.into_iter().filter_map(|row| Some((row.fence()?, row))).collect();
-    let (mut changes, mut verdicts) = (Vec::new(), Vec::new());
+    let gone: Vec<_> = fences.iter().copied().filter(|fence| !held.contains_key(fence)).collect();
+    let mut accepted = ended_before(conn, &gone, ended_as).await?;
+    let mut changes = Vec::new();
     for (fence, event, cause) in events {
-        let change = held.remove(&fence).and_then(|row| decide(&row, event, cause, jitter));
-        let accepted = change.is_some() || ended_before(conn, &fence, ended_as).await?;
-        changes.extend(change);
-        verdicts.push((fence.task_id, if accepted { Verdict::Accepted } else { Verdict::StaleLease }));
+        if let Some(change) = held.remove(&fence).and_then(|row| decide(&row, event, cause, jitter)) {
+            accepted.insert(fence);
+            changes.push(change);
+        }
     }
     apply(conn, &changes).await?;
-    Ok(verdicts)
+    let verdict = |f: &Fence| if accepted.contains(f) { Verdict::Accepted } else { Verdict::StaleLease };
+    Ok(fences.iter().map(|fence| (fence.task_id, verdict(fence))).collect())
 }
 
 /// Locks the rows whose current lease is among `fences`.
@@ -109,18 +112,22 @@ pub(crate) async fn lock_leases(
     locked(rows)
 }
 
-/// Whether an attempt ended in this way before: the same call, delivered again.
-async fn ended_before(conn: &mut PgConnection, fence: &Fence, state: &str) -> Result<bool> {
-    let found = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM attempts WHERE attempt_id = $1 AND task_id = $2 AND state = $3) AS "found!""#,
-        fence.attempt_id.0,
-        fence.task_id.0,
+/// The fences whose attempts ended in this way before: the same call, delivered again.
+async fn ended_before(conn: &mut PgConnection, fences: &[Fence], state: &str) -> Result<HashSet<Fence>> {
+    if fences.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let tasks: Vec<_> = fences.iter().map(|f| f.task_id.0).collect();
+    let found = sqlx::query!(
+        "SELECT task_id, attempt_id FROM attempts WHERE task_id = ANY($1) AND state = $2",
+        &tasks,
         state
     )
-    .fetch_one(conn)
+    .fetch_all(conn)
     .await
     .during("look for an earlier delivery")?;
-    Ok(found)
+    let ended: HashSet<_> = found.into_iter().map(|row| (row.task_id, row.attempt_id)).collect();
+    Ok(fences.iter().copied().filter(|f| ended.contains(&(f.task_id.0, f.attempt_id.0))).collect())
 }
 
 /// Ends attempts whose lease is over. Returns how many.
@@ -153,7 +160,14 @@ pub async fn expire(conn: &mut PgConnection, limit: u32, jitter: Jitter<'_>) -> 
 /// When Postgres cannot be reached or a row is invalid.
 pub async fn cancel_unwanted(conn: &mut PgConnection, limit: u32, jitter: Jitter<'_>) -> Result<usize> {
     let rows = locked_tasks!(
-        "t.cancel_requested OR j.removed_at IS NOT NULL ORDER BY t.task_id LIMIT $1 FOR UPDATE OF t SKIP LOCKED",
+        "t.task_id IN (
+             SELECT marked.task_id FROM (
+                 SELECT task_id FROM tasks WHERE cancel_requested ORDER BY task_id LIMIT $1) marked
+             UNION ALL SELECT left_over.task_id FROM (
+                 SELECT of_job.task_id FROM jobs removed CROSS JOIN LATERAL (
+                     SELECT task_id FROM tasks WHERE job_id = removed.job_id LIMIT $1) of_job
+                 WHERE removed.removed_at IS NOT NULL LIMIT $1) left_over)
+         ORDER BY t.task_id FOR UPDATE OF t SKIP LOCKED",
         i64::from(limit)
     )
     .fetch_all(&mut *conn)
@@ -183,13 +197,14 @@ async fn revive_failed(
     Ok(rows)
 }
 
-/// Cancels one leased task: its ranges were committed by another job meanwhile.
-pub(crate) async fn supersede(conn: &mut PgConnection, row: &Locked, jitter: Jitter<'_>) -> Result<()> {
+/// Cancels leased tasks: their ranges were committed by another job meanwhile.
+pub(crate) async fn supersede(conn: &mut PgConnection, rows: &[Locked], jitter: Jitter<'_>) -> Result<()> {
     let cause = Cause::new(
         "AlreadyCommitted",
         "another job that declares the same computation committed this range first",
     );
-    let changes: Vec<Change> = decide(row, Event::Cancel, cause, jitter).into_iter().collect();
+    let changes: Vec<Change> =
+        rows.iter().filter_map(|row| decide(row, Event::Cancel, cause.clone(), jitter)).collect();
     apply(conn, &changes).await
 }
 

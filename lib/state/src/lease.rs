@@ -1,6 +1,6 @@
 //! Leases that live: renewals, the fence itself, and what a lease may write.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use dagwright_core::{
     ids::{PoolId, TaskId, VersionId},
@@ -24,8 +24,8 @@ pub struct Beat {
 /// Leases that were renewed, with their new end, and those that are lost or cancelled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Renewed {
-    /// Until when.
-    pub extended: Vec<(TaskId, OffsetDateTime)>,
+    /// Until when, and how long that is from now, in seconds: the pool's lease may be another than when the task was claimed.
+    pub extended: Vec<(TaskId, OffsetDateTime, u32)>,
     /// Stop working on these.
     pub lost: Vec<TaskId>,
 }
@@ -56,7 +56,7 @@ pub async fn renew(conn: &mut PgConnection, pool_id: PoolId, beats: &[Beat]) -> 
                blocks_done = GREATEST(t.blocks_done, held.done)
            FROM held, pools p, clock
            WHERE t.task_id = held.task_id AND p.pool_id = t.pool_id
-           RETURNING t.task_id, t.lease_expires_at AS "expires_at!""#,
+           RETURNING t.task_id, t.lease_expires_at AS "expires_at!", p.lease_seconds"#,
         pool_id.0,
         &tasks,
         &attempts,
@@ -66,8 +66,11 @@ pub async fn renew(conn: &mut PgConnection, pool_id: PoolId, beats: &[Beat]) -> 
     .fetch_all(conn)
     .await
     .during("renew leases")?;
-    let extended: Vec<_> = renewed.into_iter().map(|row| (TaskId(row.task_id), row.expires_at)).collect();
-    let alive: HashSet<_> = extended.iter().map(|(task, _)| *task).collect();
+    let extended: Vec<_> = renewed
+        .into_iter()
+        .map(|row| (TaskId(row.task_id), row.expires_at, rows::small(row.lease_seconds)))
+        .collect();
+    let alive: HashSet<_> = extended.iter().map(|(task, ..)| *task).collect();
     let lost = beats.iter().map(|b| b.fence.task_id).filter(|t| !alive.contains(t)).collect();
     Ok(Renewed { extended, lost })
 }
@@ -82,17 +85,26 @@ pub async fn foreign_task(
     tasks: &[TaskId],
 ) -> Result<Option<TaskId>> {
     let ids: Vec<_> = tasks.iter().map(|t| t.0).collect();
+    let alive = sqlx::query!("SELECT task_id, pool_id FROM tasks WHERE task_id = ANY($1)", &ids)
+        .fetch_all(&mut *conn)
+        .await
+        .during("look for tasks of other pools")?;
+    if let Some(foreign) = alive.iter().find(|row| row.pool_id != pool_id.0) {
+        return Ok(Some(TaskId(foreign.task_id)));
+    }
+    let alive: HashSet<_> = alive.iter().map(|row| row.task_id).collect();
+    let over: Vec<_> = ids.into_iter().filter(|id| !alive.contains(id)).collect();
+    if over.is_empty() {
+        return Ok(None);
+    }
     let found = sqlx::query_scalar!(
-        r#"SELECT task_id AS "task_id!" FROM (
-               SELECT task_id, pool_id FROM tasks WHERE task_id = ANY($2)
-               UNION ALL SELECT task_id, pool_id FROM task_history WHERE task_id = ANY($2)) known
-           WHERE pool_id <> $1 LIMIT 1"#,
+        "SELECT task_id FROM task_history WHERE task_id = ANY($2) AND pool_id <> $1 LIMIT 1",
         pool_id.0,
-        &ids,
+        &over,
     )
     .fetch_optional(conn)
     .await
-    .during("look for tasks of other pools")?;
+    .during("look for ended tasks of other pools")?;
     Ok(found.map(TaskId))
 }
 
@@ -112,21 +124,45 @@ pub struct WriteScope {
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.
 pub async fn write_scope(conn: &mut PgConnection, fence: &Fence) -> Result<Option<WriteScope>> {
-    let rows = sqlx::query!(
-        r#"SELECT j.namespace, t.range, o.output, o.version
-           FROM tasks t JOIN jobs j ON j.job_id = t.job_id JOIN task_outputs o ON o.task_id = t.task_id
-           WHERE t.task_id = $1 AND t.attempt_id = $2 AND t.lease_token = $3 AND t.state = 'Running' AND NOT t.cancel_requested
-           ORDER BY o.output"#,
-        fence.task_id.0,
-        fence.attempt_id.0,
-        fence.lease_token.0,
+    Ok(write_scopes(conn, std::slice::from_ref(fence)).await?.remove(fence))
+}
+
+/// What the holders of leases may write, of those that are current.
+///
+/// # Errors
+/// When Postgres cannot be reached or a row is invalid.
+pub async fn write_scopes(conn: &mut PgConnection, fences: &[Fence]) -> Result<HashMap<Fence, WriteScope>> {
+    let tasks: Vec<_> = fences.iter().map(|f| f.task_id.0).collect();
+    let attempts: Vec<_> = fences.iter().map(|f| f.attempt_id.0).collect();
+    let tokens: Vec<_> = fences.iter().map(|f| f.lease_token.0).collect();
+    let found = sqlx::query!(
+        r#"SELECT t.task_id, t.attempt_id AS "attempt_id!", t.lease_token AS "lease_token!", j.namespace, t.range, o.output, o.version
+           FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[]) AS f (task_id, attempt_id, lease_token)
+           JOIN tasks t ON t.task_id = f.task_id AND t.attempt_id = f.attempt_id AND t.lease_token = f.lease_token
+           JOIN jobs j ON j.job_id = t.job_id JOIN task_outputs o ON o.task_id = t.task_id
+           WHERE t.state = 'Running' AND NOT t.cancel_requested
+           ORDER BY t.task_id, o.output"#,
+        &tasks,
+        &attempts,
+        &tokens,
     )
     .fetch_all(conn)
     .await
-    .during("read what a lease may write")?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let range = rows::from_pg("tasks", fence.task_id, &first.range)?;
-    let namespace = first.namespace.clone();
-    let outputs = rows.into_iter().map(|row| (row.output, VersionId(row.version))).collect();
-    Ok(Some(WriteScope { namespace, range, outputs }))
+    .during("read what leases may write")?;
+    let mut scopes: HashMap<Fence, WriteScope> = HashMap::with_capacity(fences.len());
+    for row in found {
+        let fence = Fence {
+            task_id: row.task_id.into(),
+            attempt_id: row.attempt_id.into(),
+            lease_token: row.lease_token.into(),
+        };
+        let range = rows::from_pg("tasks", row.task_id, &row.range)?;
+        let scope = scopes.entry(fence).or_insert_with(|| WriteScope {
+            namespace: row.namespace,
+            range,
+            outputs: vec![],
+        });
+        scope.outputs.push((row.output, VersionId(row.version)));
+    }
+    Ok(scopes)
 }

@@ -7,8 +7,8 @@
 //!
 //! **Why Postgres:** a lease, a fence and a pointer swap have to be one transaction; nothing else here needs more.
 //!
-//! **Hot queries:** [`claim`] and [`lease`] (every few seconds per worker), [`complete`] (once a task), the outbox window
-//! ([`outbox`]). Each has a partial index made for it in `migrations/0004_tasks.sql`.
+//! **Hot queries:** [`claim`], [`complete`] and the outbox window ([`outbox`]), which move sets and are run some dozens of times a
+//! second; [`lease`] (every few seconds per worker). Each has an index made for it, and a golden plan in `tests/store/explain`.
 //!
 //! Functions take a `&mut PgConnection`; the caller owns the transaction. Each transition is one statement with its precondition in
 //! the WHERE clause; what a row becomes is decided by `dagwright_core::task`. A missing row is `Ok(None)`.
@@ -18,11 +18,13 @@ pub mod catalog;
 pub mod claim;
 pub mod complete;
 mod connect;
+pub mod cursor;
 pub mod desired;
 mod error;
 pub mod finish;
 pub mod follow;
 pub mod gateway;
+pub mod history;
 pub mod launches;
 pub mod lease;
 mod migrate;

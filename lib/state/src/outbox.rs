@@ -1,23 +1,33 @@
 //! Messages that are to be sent, and the window that keeps queues short.
 
-use dagwright_core::ids::PoolId;
+use dagwright_core::ids::{PoolId, TaskId};
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Result, claim::Offer, error::During, rows, task_rows::signed};
+use crate::{
+    Result,
+    claim::Offer,
+    cursor::{Cursor, Place},
+    error::During,
+    rows,
+    task_rows::signed,
+};
 
-/// Pools that have a queue and something to send: due, not suspended, never sent or sent in vain.
-///
-/// A message counts as lost when nobody claimed its task within two visibilities; visibility equals the lease.
+/// Pools that have a queue, and something to send as far as an unexpensive look tells: those of `busy`, who published lately, and
+/// those that have a message which was never sent, or in vain.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
-pub async fn pools(conn: &mut PgConnection) -> Result<Vec<(PoolId, String)>> {
+pub async fn pools(conn: &mut PgConnection, busy: &[PoolId]) -> Result<Vec<(PoolId, String)>> {
+    let busy: Vec<_> = busy.iter().map(|pool| pool.0).collect();
     let found = sqlx::query!(
         r#"SELECT p.pool_id, p.queue_url AS "queue_url!" FROM pools p
-           WHERE p.deleted_at IS NULL AND p.queue_url IS NOT NULL AND EXISTS (
-               SELECT FROM outbox o WHERE o.pool_id = p.pool_id AND o.not_before <= clock_timestamp()
-                 AND (o.sent_at IS NULL OR o.sent_at < clock_timestamp() - make_interval(secs => 2 * p.lease_seconds)))"#
+           WHERE p.deleted_at IS NULL AND p.queue_url IS NOT NULL AND (p.pool_id = ANY($1)
+               OR EXISTS (SELECT FROM outbox o WHERE o.pool_id = p.pool_id AND o.sent_at IS NULL AND o.not_before <= clock_timestamp())
+               OR EXISTS (SELECT FROM outbox o WHERE o.pool_id = p.pool_id
+                          AND o.sent_at < clock_timestamp() - make_interval(secs => 2 * p.lease_seconds)))"#,
+        &busy
     )
     .fetch_all(conn)
     .await
@@ -25,8 +35,25 @@ pub async fn pools(conn: &mut PgConnection) -> Result<Vec<(PoolId, String)>> {
     Ok(found.into_iter().map(|row| (PoolId(row.pool_id), row.queue_url)).collect())
 }
 
-/// Makes this transaction the only publisher of a pool, so that two replicas do not both fill its window. No row stays locked
-/// while messages are sent: a claim deletes outbox rows and must not wait for SQS.
+/// The queues of pools; one that is gone or has no queue yet is left out.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn queues(conn: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<(PoolId, String)>> {
+    let pools: Vec<_> = pools.iter().map(|pool| pool.0).collect();
+    let found = sqlx::query!(
+        r#"SELECT pool_id, queue_url AS "queue_url!" FROM pools
+           WHERE pool_id = ANY($1) AND deleted_at IS NULL AND queue_url IS NOT NULL"#,
+        &pools
+    )
+    .fetch_all(conn)
+    .await
+    .during("read the queues of pools")?;
+    Ok(found.into_iter().map(|row| (PoolId(row.pool_id), row.queue_url)).collect())
+}
+
+/// Makes this transaction the only publisher of a pool, so that two replicas do not both fill its window. It is to hold this lock
+/// alone and no row: a claim deletes outbox rows and must not wait for SQS.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
@@ -40,30 +67,104 @@ pub async fn try_lock(conn: &mut PgConnection, pool_id: PoolId) -> Result<bool> 
     .during("take a pool's publishing lock")
 }
 
-/// What to send now, by priority, then age: at most what is left of the window of `window` messages outstanding.
+/// A message to send, and its place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// What it offers.
+    pub offer: Offer,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Messages that are sent and neither claimed nor lost. One counts as lost when nobody claimed its task within two visibilities;
+/// visibility equals the lease.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
-pub async fn due(conn: &mut PgConnection, pool_id: PoolId, window: u64) -> Result<Vec<Offer>> {
-    let found = sqlx::query!(
-        r#"WITH lost AS (SELECT clock_timestamp() - make_interval(secs => 2 * lease_seconds) AS before FROM pools WHERE pool_id = $1),
-           outstanding AS (SELECT count(*) AS n FROM outbox WHERE pool_id = $1 AND sent_at >= (SELECT before FROM lost))
-           SELECT o.task_id, o.attempt FROM outbox o JOIN tasks t ON t.task_id = o.task_id JOIN jobs j ON j.job_id = t.job_id
-           WHERE o.pool_id = $1 AND o.not_before <= clock_timestamp() AND (o.sent_at IS NULL OR o.sent_at < (SELECT before FROM lost))
-             AND NOT t.cancel_requested AND NOT j.suspended
-           ORDER BY o.priority, o.not_before, o.task_id
-           LIMIT GREATEST(0, $2 - (SELECT n FROM outstanding))"#,
+pub async fn outstanding(conn: &mut PgConnection, pool_id: PoolId) -> Result<u64> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM outbox WHERE pool_id = $1 AND sent_at >=
+               (SELECT clock_timestamp() - make_interval(secs => 2 * lease_seconds) FROM pools WHERE pool_id = $1)"#,
+        pool_id.0
+    )
+    .fetch_one(conn)
+    .await
+    .during("count outstanding messages")?;
+    Ok(rows::count(count))
+}
+
+struct DueRow {
+    task_id: Uuid,
+    attempt: i32,
+    priority: i16,
+    not_before: OffsetDateTime,
+}
+
+impl From<DueRow> for Due {
+    fn from(row: DueRow) -> Self {
+        let task_id = TaskId(row.task_id);
+        Self {
+            offer: Offer { task_id, attempt: rows::small(row.attempt) },
+            place: Place { priority: row.priority, not_before: row.not_before, task_id },
+        }
+    }
+}
+
+/// What to send next, by priority, then age, from `from` on: at most `limit` messages that were never sent. What a suspended job has
+/// to offer waits.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn due(conn: &mut PgConnection, pool_id: PoolId, from: &Cursor, limit: u64) -> Result<Vec<Due>> {
+    let (priorities, times, ids) = from.columns();
+    let found = sqlx::query_as!(
+        DueRow,
+        r#"SELECT o.task_id, o.attempt, o.priority, o.not_before
+           FROM UNNEST($2::smallint[], $3::timestamptz[], $4::uuid[]) AS c (priority, not_before, task_id)
+           -- A class has its own stretch of the index; none is read further than the limit.
+           CROSS JOIN LATERAL (
+               SELECT o.task_id, o.attempt, o.priority, o.not_before
+               FROM outbox o JOIN tasks t ON t.task_id = o.task_id JOIN jobs j ON j.job_id = t.job_id
+               WHERE o.pool_id = $1 AND o.sent_at IS NULL AND o.priority = c.priority
+                 AND (o.not_before, o.task_id) > (c.not_before, c.task_id) AND o.not_before <= clock_timestamp()
+                 AND NOT t.cancel_requested AND NOT j.suspended
+               ORDER BY o.not_before, o.task_id LIMIT $5) o
+           ORDER BY o.priority, o.not_before, o.task_id LIMIT $5"#,
         pool_id.0,
-        rows::height_to_pg(window)
+        &priorities,
+        &times,
+        &ids,
+        rows::height_to_pg(limit)
     )
     .fetch_all(conn)
     .await
     .during("choose messages to send")?;
-    let offer = |task_id: Uuid, attempt| Offer { task_id: task_id.into(), attempt: rows::small(attempt) };
-    Ok(found.into_iter().map(|row| offer(row.task_id, row.attempt)).collect())
+    Ok(found.into_iter().map(Into::into).collect())
 }
 
-/// Notes what SQS took. A row that a claim deleted meanwhile stays deleted. Returns how many rows are left of the sent ones.
+/// Messages that were sent in vain, those sent longest ago first.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn lost(conn: &mut PgConnection, pool_id: PoolId, limit: u64) -> Result<Vec<Due>> {
+    let found = sqlx::query_as!(
+        DueRow,
+        "SELECT o.task_id, o.attempt, o.priority, o.not_before
+         FROM outbox o JOIN tasks t ON t.task_id = o.task_id JOIN jobs j ON j.job_id = t.job_id
+         WHERE o.pool_id = $1 AND o.not_before <= clock_timestamp() AND NOT t.cancel_requested AND NOT j.suspended
+           AND o.sent_at < (SELECT clock_timestamp() - make_interval(secs => 2 * lease_seconds) FROM pools WHERE pool_id = $1)
+         ORDER BY o.sent_at LIMIT $2",
+        pool_id.0,
+        rows::height_to_pg(limit)
+    )
+    .fetch_all(conn)
+    .await
+    .during("look for messages that were lost")?;
+    Ok(found.into_iter().map(Into::into).collect())
+}
+
+/// Notes what SQS took (I6). A row that a claim takes away at this moment is left to it, so that neither waits for the other.
+/// Returns how many rows are left of the sent ones.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
@@ -71,8 +172,12 @@ pub async fn mark_sent(conn: &mut PgConnection, sent: &[Offer]) -> Result<u64> {
     let tasks: Vec<_> = sent.iter().map(|o| o.task_id.0).collect();
     let attempts: Vec<_> = sent.iter().map(|o| signed(o.attempt)).collect();
     let marked = sqlx::query!(
-        "UPDATE outbox o SET sent_at = clock_timestamp(), sends = sends + 1
-         FROM UNNEST($1::uuid[], $2::int[]) AS s (task_id, attempt) WHERE o.task_id = s.task_id AND o.attempt = s.attempt",
+        "WITH there AS MATERIALIZED (
+             SELECT o.task_id, o.attempt FROM UNNEST($1::uuid[], $2::int[]) AS s (task_id, attempt)
+             JOIN outbox o ON o.task_id = s.task_id AND o.attempt = s.attempt
+             ORDER BY o.task_id FOR UPDATE OF o SKIP LOCKED)
+         UPDATE outbox o SET sent_at = clock_timestamp(), sends = sends + 1
+         FROM there WHERE o.task_id = there.task_id AND o.attempt = there.attempt",
         &tasks,
         &attempts
     )

@@ -7,14 +7,6 @@ use sqlx::postgres::types::PgRange;
 
 use crate::{Error, Result};
 
-/// A block range as Postgres stores it.
-pub(crate) fn to_pg(range: BlockRange) -> PgRange<i64> {
-    PgRange {
-        start: Bound::Included(height_to_pg(range.start())),
-        end: Bound::Excluded(height_to_pg(range.end())),
-    }
-}
-
 /// The block range of a row.
 pub(crate) fn from_pg(
     table: &'static str,

@@ -23,6 +23,8 @@ pub type Jitter<'a> = &'a mut (dyn FnMut() -> f64 + Send);
 pub(crate) struct Locked {
     pub(crate) task_id: TaskId,
     pub(crate) lease: Option<(AttemptId, LeaseToken)>,
+    pub(crate) worker: Option<Uuid>,
+    pub(crate) started_at: Option<OffsetDateTime>,
     pub(crate) task: Task,
     pub(crate) policy: Policy,
     pub(crate) now: OffsetDateTime,
@@ -40,6 +42,8 @@ pub(crate) struct LockedRow {
     pub(crate) attempt_id: Option<Uuid>,
     pub(crate) lease_token: Option<Uuid>,
     pub(crate) lease_expires_at: Option<OffsetDateTime>,
+    pub(crate) worker_id: Option<Uuid>,
+    pub(crate) started_at: Option<OffsetDateTime>,
     pub(crate) backoff_ms: i64,
     pub(crate) max_backoff_ms: i64,
     pub(crate) now: OffsetDateTime,
@@ -52,7 +56,7 @@ macro_rules! locked_tasks {
         sqlx::query_as!(
             $crate::task_rows::LockedRow,
             r#"SELECT t.task_id, t.state, t.not_before, t.attempt, t.attempts_spent, t.max_attempts, t.releases,
-                      t.attempt_id, t.lease_token, t.lease_expires_at, j.backoff_ms, j.max_backoff_ms, clock_timestamp() AS "now!"
+                      t.attempt_id, t.lease_token, t.lease_expires_at, t.worker_id, t.started_at, j.backoff_ms, j.max_backoff_ms, clock_timestamp() AS "now!"
                FROM tasks t JOIN jobs j ON j.job_id = t.job_id WHERE "# + $condition
             $(, $arg)*
         )
@@ -77,6 +81,8 @@ impl TryFrom<LockedRow> for Locked {
         Ok(Self {
             task_id: TaskId(row.task_id),
             lease: row.attempt_id.zip(row.lease_token).map(|(a, t)| (AttemptId(a), LeaseToken(t))),
+            worker: row.worker_id,
+            started_at: row.started_at,
             task: Task {
                 state,
                 attempt: rows::small(row.attempt),
@@ -205,11 +211,8 @@ async fn publish(conn: &mut PgConnection, changes: &[&Change]) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    let all: Vec<_> = changes.iter().map(|c| c.row.task_id.0).collect();
-    sqlx::query!("DELETE FROM outbox WHERE task_id = ANY($1)", &all)
-        .execute(&mut *conn)
-        .await
-        .during("take back messages of ended attempts")?;
+    let unclaimed = changes.iter().filter(|c| matches!(c.row.task.state, TaskState::Queued { .. }));
+    take_back(conn, &unclaimed.map(|c| c.row.task_id.0).collect::<Vec<_>>()).await?;
     let offered: Vec<_> = changes.iter().filter(|c| c.to.publish).map(|c| c.row.task_id.0).collect();
     let inserted = sqlx::query!(
         "INSERT INTO outbox (task_id, attempt, pool_id, priority, not_before)
@@ -222,12 +225,26 @@ async fn publish(conn: &mut PgConnection, changes: &[&Change]) -> Result<()> {
     expect_rows("write messages of next attempts", offered.len() as u64, inserted.rows_affected())
 }
 
+/// Only queued tasks have messages (I5).
+async fn take_back(conn: &mut PgConnection, tasks: &[Uuid]) -> Result<()> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!("DELETE FROM outbox WHERE task_id = ANY($1)", tasks)
+        .execute(conn)
+        .await
+        .during("take back messages of ended attempts")?;
+    Ok(())
+}
+
 async fn archive(conn: &mut PgConnection, changes: &[&Change]) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
     let from = From::of(changes);
     let states: Vec<_> = changes.iter().map(|c| c.to.task.state.name().to_owned()).collect();
+    let unclaimed = changes.iter().filter(|c| matches!(c.row.task.state, TaskState::Queued { .. }));
+    take_back(conn, &unclaimed.map(|c| c.row.task_id.0).collect::<Vec<_>>()).await?;
     let moved = sqlx::query!(
         r#"WITH ended AS (
                DELETE FROM tasks t
@@ -254,46 +271,39 @@ async fn archive(conn: &mut PgConnection, changes: &[&Change]) -> Result<()> {
     expect_rows("move ended tasks to history", changes.len() as u64, moved.rows_affected())
 }
 
-/// Ends the attempts that the changes end. An attempt that nobody ever claimed (its message died) gets its row here.
+/// Writes the attempts that the changes end, one row each. An attempt that nobody ever claimed (its message died) gets an id here.
 async fn end_attempts(conn: &mut PgConnection, changes: &[Change]) -> Result<()> {
-    for change in changes {
-        let Some(state) = change.to.attempt else { continue };
-        let Some((attempt_id, _)) = change.row.lease else {
-            unclaimed_attempt(conn, change, state.name()).await?;
-            continue;
-        };
-        let changed = sqlx::query!(
-            "UPDATE attempts SET state = $2, finished_at = clock_timestamp(), reason = $3, message = $4, provider = $5
-             WHERE attempt_id = $1 AND state = 'Running'",
-            attempt_id.0,
-            state.name(),
-            change.cause.reason,
-            change.cause.message,
-            change.cause.provider,
-        )
-        .execute(&mut *conn)
-        .await
-        .during("end an attempt")?;
-        expect_rows("end an attempt", 1, changed.rows_affected())?;
+    let ended: Vec<_> = changes.iter().filter_map(|c| Some((c, c.to.attempt?.name().to_owned()))).collect();
+    if ended.is_empty() {
+        return Ok(());
     }
-    Ok(())
-}
-
-async fn unclaimed_attempt(conn: &mut PgConnection, change: &Change, state: &str) -> Result<()> {
-    sqlx::query!(
-        "INSERT INTO attempts (attempt_id, task_id, number, state, worker_id, started_at, finished_at, reason, message)
-         VALUES (gen_random_uuid(), $1, $2, $3, $4, clock_timestamp(), clock_timestamp(), $5, $6)",
-        change.row.task_id.0,
-        signed(change.row.task.attempt),
-        state,
-        Uuid::nil(),
-        change.cause.reason,
-        change.cause.message,
+    let attempts: Vec<_> =
+        ended.iter().map(|(c, _)| c.row.lease.map_or_else(Uuid::now_v7, |(attempt, _)| attempt.0)).collect();
+    let tasks: Vec<_> = ended.iter().map(|(c, _)| c.row.task_id.0).collect();
+    let numbers: Vec<_> = ended.iter().map(|(c, _)| signed(c.row.task.attempt)).collect();
+    let states: Vec<_> = ended.iter().map(|(_, state)| state.clone()).collect();
+    let workers: Vec<_> = ended.iter().map(|(c, _)| c.row.worker.unwrap_or_default()).collect();
+    let started: Vec<_> = ended.iter().map(|(c, _)| c.row.started_at.unwrap_or(c.row.now)).collect();
+    let reasons: Vec<_> = ended.iter().map(|(c, _)| c.cause.reason.clone()).collect();
+    let messages: Vec<_> = ended.iter().map(|(c, _)| c.cause.message.clone()).collect();
+    let providers: Vec<_> = ended.iter().map(|(c, _)| c.cause.provider.clone()).collect();
+    let written = sqlx::query!(
+        "INSERT INTO attempts (attempt_id, task_id, number, state, worker_id, started_at, reason, message, provider)
+         SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::timestamptz[], $7::text[], $8::text[], $9::text[])",
+        &attempts,
+        &tasks,
+        &numbers,
+        &states,
+        &workers,
+        &started,
+        &reasons as &[Option<String>],
+        &messages as &[Option<String>],
+        &providers as &[Option<String>],
     )
     .execute(conn)
     .await
-    .during("record an attempt that nobody claimed")?;
-    Ok(())
+    .during("end attempts")?;
+    expect_rows("end attempts", ended.len() as u64, written.rows_affected())
 }
 
 /// The preconditions of changes, as columns.

@@ -35,6 +35,11 @@ fn offer(task: u128, attempt: u32) -> Offer {
     Offer { task_id: TaskId(Uuid::from_u128(task)), attempt }
 }
 
+fn extended(task: u128, lease_seconds: u32) -> Extended {
+    let (task_id, expires_at) = (TaskId(Uuid::from_u128(task)), time::OffsetDateTime::UNIX_EPOCH);
+    Extended { task_id, expires_at, lease_seconds }
+}
+
 fn handle(name: &str) -> ReceiptHandle {
     ReceiptHandle(name.into())
 }
@@ -64,7 +69,7 @@ fn a_heartbeat_extends_from_when_it_was_sent() {
     progress.add(5);
     assert_eq!(book.beats()[0].blocks_done, 5);
     assert_eq!(book.period(), Some(Duration::from_secs(10)));
-    let messages = book.extended(&[held.fence.task_id], now + Duration::from_secs(20));
+    let messages = book.extended(&[extended(1, 30)], now + Duration::from_secs(20));
     assert_eq!(messages[&Duration::from_secs(30)], vec![handle("a")]);
     assert!(book.expire(now + Duration::from_secs(49)).is_empty());
     assert!(book.is_current(&held.fence, now + Duration::from_secs(49)));
@@ -103,4 +108,32 @@ fn only_so_many_ended_attempts_are_remembered() {
     }
     assert_eq!(book.attach(offer(1, 1), &handle("a")), Known::No);
     assert_eq!(book.attach(offer(2, 1), &handle("b")), Known::Ended);
+}
+
+#[test]
+fn a_shorter_lease_of_the_pool_is_followed_from_the_next_heartbeat_on() {
+    let (mut book, now) = (LeaseBook::default(), Instant::now());
+    let held = lease(1, 1, 300);
+    book.enter(&held, None, now);
+    assert_eq!(book.period(), Some(Duration::from_secs(100)));
+    book.extended(&[extended(1, 30)], now + Duration::from_secs(100));
+    assert_eq!(book.period(), Some(Duration::from_secs(10)), "else the next beat would come too late");
+    assert!(book.is_current(&held.fence, now + Duration::from_secs(129)));
+    assert!(
+        !book.is_current(&held.fence, now + Duration::from_secs(130)),
+        "sooner than the first lease would have ended"
+    );
+}
+
+#[test]
+fn what_ended_is_remembered_within_bounds() {
+    let (mut book, now) = (LeaseBook::default(), Instant::now());
+    for task in 0..=REMEMBERED as u128 {
+        let held = lease(task, 1, 30);
+        book.enter(&held, None, now);
+        book.end(&held.fence);
+    }
+    assert_eq!(book.attach(offer(0, 1), &handle("old")), Known::No, "the oldest is forgotten");
+    assert_eq!(book.attach(offer(1, 1), &handle("new")), Known::Ended);
+    assert!(book.is_empty());
 }

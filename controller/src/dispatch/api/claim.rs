@@ -2,9 +2,16 @@ use std::time::{Duration, Instant};
 
 use axum::{Json, extract::State};
 use dagwright_contracts::tasks::{ClaimRequest, ClaimResponse, Fence, Offer, Output, TaskLease, Work};
-use dagwright_core::objects::attempt_prefix;
-use dagwright_state::claim::{self, Lease};
+use dagwright_core::{
+    ids::{PoolId, WorkerId},
+    objects::attempt_prefix,
+};
+use dagwright_state::{
+    claim::{self, Claimed, Lease},
+    cursor::Cursor,
+};
 use dagwright_telemetry::Rejection;
+use sqlx::PgConnection;
 
 use super::{
     auth::{Pool, own_tasks},
@@ -19,6 +26,10 @@ use crate::dispatch::{
 const MAX_WAIT: Duration = Duration::from_secs(20);
 /// A waiter looks for itself this often: retries fall due without a notification, and notifications get lost.
 const LOOK: Duration = Duration::from_secs(2);
+/// The shortest pause between two looks of a waiter that nobody woke.
+const SOON: Duration = Duration::from_millis(50);
+/// Between looks from the beginning of a queue while there is enough to take without.
+const FULL_LOOK: Duration = Duration::from_secs(1);
 /// Tasks that one call takes at most.
 const MAX_FURTHER: u32 = 100;
 
@@ -31,6 +42,8 @@ pub(super) async fn claim(
     let patience = Duration::from_millis(request.wait_ms).min(MAX_WAIT);
     let mut wakes = dispatcher.wakes.subscribe();
     loop {
+        // What was announced until now is seen by this look.
+        wakes = wakes.resubscribe();
         let answer = take(&dispatcher, &pool, &request).await?;
         let left = patience.saturating_sub(began.elapsed());
         // Offers are answered at once: their messages are to be deleted or left alone.
@@ -43,9 +56,11 @@ pub(super) async fn claim(
             return Ok(Json(answer));
         }
         let pool_id = pool.0.pool_id;
+        // Never at once again: what a dear look from the beginning would find has to wait until it is due.
+        let look = dispatcher.hints.claims(pool_id).due_in(Instant::now(), LOOK);
         tokio::select! {
             () = dispatcher.stop.cancelled() => {}
-            () = wait(&mut wakes, left.min(LOOK), |wake| wake == Wake::Tasks(pool_id)) => {}
+            () = wait(&mut wakes, left.min(look.max(SOON)), |wake| wake == Wake::Tasks(pool_id)) => {}
         }
     }
 }
@@ -61,16 +76,54 @@ async fn take(
     let offers: Vec<_> =
         request.offered.iter().map(|o| claim::Offer { task_id: o.task_id, attempt: o.attempt }).collect();
     let further = request.max_further.min(MAX_FURTHER);
-    let claimed = claim::claim(&mut tx, pool.0.pool_id, request.worker_id, &offers, further)
+    let claimed = look(dispatcher, &mut tx, pool.0.pool_id, request.worker_id, &offers, further)
         .await
         .map_err(reject::state)?;
     dagwright_state::commit(tx).await.map_err(reject::state)?;
+    if !claimed.leases.is_empty() {
+        dispatcher.hints.claimed(pool.0.pool_id, claimed.leases.len() as u64);
+        dispatcher.wakes.tell(Wake::Room(pool.0.pool_id));
+    }
     let wire = |o: claim::Offer| Offer { task_id: o.task_id, attempt: o.attempt };
     Ok(ClaimResponse {
         leases: claimed.leases.into_iter().map(|l| lease(&dispatcher.args.data_bucket, l)).collect(),
         stale: claimed.stale.into_iter().map(wire).collect(),
         not_now: claimed.not_now.into_iter().map(wire).collect(),
     })
+}
+
+/// Claims, going on where the last claim of further tasks ended. The beginning of the queue is looked at once in a while, and
+/// whenever too little is found without.
+async fn look(
+    dispatcher: &Dispatcher,
+    conn: &mut PgConnection,
+    pool: PoolId,
+    worker: WorkerId,
+    offers: &[claim::Offer],
+    further: u32,
+) -> dagwright_state::Result<Claimed> {
+    let hint = dispatcher.hints.claims(pool);
+    let mut claimed = Claimed::default();
+    let anew = further > 0 && hint.due_in(Instant::now(), FULL_LOOK).is_zero();
+    if !anew {
+        claimed = claim::claim(conn, pool, worker, offers, further, &hint.cursor()).await?;
+        dispatcher.hints.note_claims(pool, |hint| hint.went_on(&claimed.further));
+    }
+    let left = further.saturating_sub(u32::try_from(claimed.further.len()).unwrap_or(further));
+    if !anew && (left == 0 || !hint.due_in(Instant::now(), Duration::ZERO).is_zero()) {
+        return Ok(claimed);
+    }
+    let began = Instant::now();
+    let offers = if anew { offers } else { &[] };
+    let found = claim::claim(conn, pool, worker, offers, left, &Cursor::START).await?;
+    let full = found.further.len() == left as usize;
+    dispatcher
+        .hints
+        .note_claims(pool, |hint| hint.began_anew(&found.further, full, Instant::now(), began.elapsed()));
+    claimed.leases.extend(found.leases);
+    claimed.stale.extend(found.stale);
+    claimed.not_now.extend(found.not_now);
+    Ok(claimed)
 }
 
 fn lease(bucket: &str, lease: Lease) -> TaskLease {

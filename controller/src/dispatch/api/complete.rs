@@ -1,4 +1,5 @@
-//! Completions: each object is looked at in the store before the completing transaction points at it.
+//! Completions: each object is looked at in the store before the completing transaction points at it (I4). The rows of a call commit
+//! together, and each for itself when together they do not.
 
 use axum::{Json, extract::State};
 use dagwright_contracts::tasks::{
@@ -6,6 +7,7 @@ use dagwright_contracts::tasks::{
 };
 use dagwright_core::{
     border::{Ends, Fork},
+    ids::TaskId,
     objects::attempt_prefix,
     task::Fence,
 };
@@ -16,17 +18,19 @@ use dagwright_state::{
     lease::{self, WriteScope},
 };
 use dagwright_telemetry::Rejection;
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     auth::{Pool, fence, own_tasks},
     finish::stale,
     reject::{self, Body},
 };
-use crate::dispatch::{Dispatcher, context::jitter};
+use crate::dispatch::{Dispatcher, context::jitter, loops::chain};
 
-/// Objects that are looked at, at once.
-const LOOKS: usize = 16;
+/// Completions whose objects are looked at, at once.
+const CHECKS: usize = 8;
+/// Objects of one completion that are looked at, at once.
+const LOOKS: usize = 4;
 
 pub(super) async fn complete(
     State(dispatcher): State<Dispatcher>,
@@ -34,31 +38,153 @@ pub(super) async fn complete(
     Body(request): Body<CompleteRequest>,
 ) -> Result<Json<OutcomeResponse>, Rejection> {
     let tasks: Vec<_> = request.completions.iter().map(|c| c.fence.task_id).collect();
+    let fences: Vec<_> = request.completions.iter().map(|c| fence(&c.fence)).collect();
     let mut tx = dispatcher.begin().await.map_err(reject::state)?;
     own_tasks(&mut tx, &pool, &tasks).await?;
+    let scopes = lease::write_scopes(&mut tx, &fences).await.map_err(reject::state)?;
     dagwright_state::commit(tx).await.map_err(reject::state)?;
-    let mut outcomes = Vec::with_capacity(tasks.len());
-    // Each row commits for itself: what a failing row leaves undone is only its own, and repeating the call does no harm.
-    for completion in &request.completions {
-        outcomes.push(one(&dispatcher, &pool, completion).await?);
+
+    let mut checks = Vec::with_capacity(fences.len());
+    for (completion, fence) in request.completions.iter().zip(fences) {
+        checks.push(examine(&dispatcher, scopes.get(&fence), fence, completion));
     }
-    Ok(Json(OutcomeResponse { outcomes }))
+    let mut rows = Rows::default();
+    for (fence, checked) in stream::iter(checks).buffered(CHECKS).collect::<Vec<_>>().await {
+        match checked {
+            Ok(Ok(partitions)) => rows.good.push(complete::Completion { fence, partitions }),
+            Ok(Err(detail)) => rows.refused.push(Refusal { fence, reason: "ResultsRefused", detail }),
+            Err(rejection) => rows.trouble = Some(rejection),
+        }
+    }
+    rows.commit(&dispatcher, &pool).await;
+    rows.refuse(&dispatcher, &pool).await;
+    rows.answer()
 }
 
-async fn one(dispatcher: &Dispatcher, pool: &Pool, completion: &Completion) -> Result<Outcome, Rejection> {
-    let fence = fence(&completion.fence);
-    let mut tx = dispatcher.begin().await.map_err(reject::state)?;
-    let scope = lease::write_scope(&mut tx, &fence).await.map_err(reject::state)?;
-    dagwright_state::commit(tx).await.map_err(reject::state)?;
-    let checked = match &scope {
-        Some(scope) => check(dispatcher, scope, &fence, completion).await?,
-        // Not current: the transaction tells a repeated completion from a stale one.
-        None => Ok(vec![]),
-    };
-    match checked {
-        Ok(partitions) => commit(dispatcher, pool, &complete::Completion { fence, partitions }).await,
-        Err(detail) => refuse(dispatcher, pool, fence, "ResultsRefused", detail).await,
+/// Rows of one call on their way to their outcomes. Trouble with one is its own: the others are decided, and the caller sends it
+/// again.
+#[derive(Default)]
+struct Rows {
+    good: Vec<complete::Completion>,
+    refused: Vec<Refusal>,
+    outcomes: Vec<Outcome>,
+    trouble: Option<Rejection>,
+}
+
+/// A completion whose attempt is to be failed: another one, perhaps with another provider, may do better.
+struct Refusal {
+    fence: Fence,
+    reason: &'static str,
+    detail: String,
+}
+
+impl Rows {
+    /// Commits the good rows together; when that fails, each for itself.
+    async fn commit(&mut self, dispatcher: &Dispatcher, pool: &Pool) {
+        let good = std::mem::take(&mut self.good);
+        if good.is_empty() {
+            return;
+        }
+        let error = match commit(dispatcher, pool, &good).await {
+            Ok(verdicts) => return self.sort(&good, verdicts),
+            Err(error) => error,
+        };
+        if good.len() == 1 || error.category() == "unavailable" {
+            self.trouble = Some(reject::state(error));
+            return;
+        }
+        tracing::warn!(
+            error = chain(&error),
+            rows = good.len(),
+            "completions do not commit together, trying each"
+        );
+        for completion in good {
+            let alone = std::slice::from_ref(&completion);
+            match commit(dispatcher, pool, alone).await {
+                Ok(verdicts) => self.sort(alone, verdicts),
+                Err(error) => self.trouble = Some(reject::state(error)),
+            }
+        }
     }
+
+    fn sort(&mut self, completions: &[complete::Completion], verdicts: Vec<Committed>) {
+        for (completion, verdict) in completions.iter().zip(verdicts) {
+            let fence = completion.fence;
+            let refusal = match verdict {
+                Committed::Applied => {
+                    metrics::counter!("dagwright_tasks_completed_total").increment(1);
+                    self.outcomes.push(accepted(fence));
+                    continue;
+                }
+                Committed::Already | Committed::Superseded => {
+                    self.outcomes.push(accepted(fence));
+                    continue;
+                }
+                Committed::StaleLease => {
+                    self.outcomes.push(stale(fence.task_id));
+                    continue;
+                }
+                Committed::WrongOutputs { expected } => {
+                    let detail = format!(
+                        "the task's outputs are {}; the completion must name each once",
+                        expected.join(", ")
+                    );
+                    Refusal { fence, reason: "ResultsRefused", detail }
+                }
+                Committed::ForkAtBorder(forks) => {
+                    Refusal { fence, reason: "ForkAtBorder", detail: fork_text(&forks) }
+                }
+            };
+            self.refused.push(refusal);
+        }
+    }
+
+    async fn refuse(&mut self, dispatcher: &Dispatcher, pool: &Pool) {
+        let refused = std::mem::take(&mut self.refused);
+        if refused.is_empty() {
+            return;
+        }
+        match fail(dispatcher, pool, &refused).await {
+            Ok(verdicts) => {
+                for (refusal, (task_id, verdict)) in refused.into_iter().zip(verdicts) {
+                    self.outcomes.push(match verdict {
+                        finish::Verdict::Accepted => {
+                            metrics::counter!("dagwright_completions_rejected_total").increment(1);
+                            Outcome { task_id, verdict: Verdict::Rejected, detail: refusal.detail }
+                        }
+                        finish::Verdict::StaleLease => stale(task_id),
+                    });
+                }
+            }
+            Err(error) => self.trouble = Some(reject::state(error)),
+        }
+    }
+
+    /// What was decided; the trouble when nothing was.
+    fn answer(self) -> Result<Json<OutcomeResponse>, Rejection> {
+        match self.trouble {
+            Some(trouble) if self.outcomes.is_empty() => Err(trouble),
+            _ => Ok(Json(OutcomeResponse { outcomes: self.outcomes })),
+        }
+    }
+}
+
+fn accepted(fence: Fence) -> Outcome {
+    Outcome { task_id: fence.task_id, verdict: Verdict::Accepted, detail: String::new() }
+}
+
+async fn examine(
+    dispatcher: &Dispatcher,
+    scope: Option<&WriteScope>,
+    fence: Fence,
+    completion: &Completion,
+) -> (Fence, Result<Result<Vec<Partition>, String>, Rejection>) {
+    let checked = match scope {
+        Some(scope) => check(dispatcher, scope, &fence, completion).await,
+        // Not current: the transaction tells a repeated completion from a stale one.
+        None => Ok(Ok(vec![])),
+    };
+    (fence, checked)
 }
 
 /// The partitions with their objects as the store holds them, or why they do not hold.
@@ -72,11 +198,12 @@ async fn check(
         completion.partitions.iter().map(|p| parse(&dispatcher.args.data_bucket, scope, fence, p)).collect();
     let Ok(partitions) = partitions else { return Ok(partitions) };
     let objects: Vec<&Object> = partitions.iter().flat_map(|p| &p.objects).collect();
-    let mut problems = Vec::new();
-    for batch in objects.chunks(LOOKS) {
-        let looks: Vec<_> = batch.iter().map(|object| look(dispatcher, object)).collect();
-        problems.extend(try_join_all(looks).await?.into_iter().flatten());
+    let mut looks = Vec::with_capacity(objects.len());
+    for object in objects {
+        looks.push(look(dispatcher, object));
     }
+    let looks: Vec<_> = stream::iter(looks).buffered(LOOKS).try_collect().await?;
+    let problems: Vec<String> = looks.into_iter().flatten().collect();
     Ok(if problems.is_empty() { Ok(partitions) } else { Err(problems.join("; ")) })
 }
 
@@ -147,30 +274,34 @@ fn hash(output: &str, field: &str, text: &str) -> Result<Vec<u8>, String> {
 async fn commit(
     dispatcher: &Dispatcher,
     pool: &Pool,
-    completion: &complete::Completion,
-) -> Result<Outcome, Rejection> {
-    let fence = completion.fence;
-    let mut tx = dispatcher.begin().await.map_err(reject::state)?;
-    let committed =
-        complete::complete(&mut tx, pool.0.pool_id, completion, &mut jitter).await.map_err(reject::state)?;
-    dagwright_state::commit(tx).await.map_err(reject::state)?;
-    let accepted = Outcome { task_id: fence.task_id, verdict: Verdict::Accepted, detail: String::new() };
-    match committed {
-        Committed::Applied => {
-            metrics::counter!("dagwright_tasks_completed_total").increment(1);
-            Ok(accepted)
-        }
-        Committed::Already | Committed::Superseded => Ok(accepted),
-        Committed::StaleLease => Ok(stale(fence.task_id)),
-        Committed::WrongOutputs { expected } => {
-            let detail =
-                format!("the task's outputs are {}; the completion must name each once", expected.join(", "));
-            refuse(dispatcher, pool, fence, "ResultsRefused", detail).await
-        }
-        Committed::ForkAtBorder(forks) => {
-            refuse(dispatcher, pool, fence, "ForkAtBorder", fork_text(&forks)).await
-        }
-    }
+    completions: &[complete::Completion],
+) -> dagwright_state::Result<Vec<Committed>> {
+    let mut tx = dispatcher.begin().await?;
+    let verdicts = complete::complete(&mut tx, pool.0.pool_id, completions, &mut jitter).await?;
+    dagwright_state::commit(tx).await?;
+    Ok(verdicts)
+}
+
+async fn fail(
+    dispatcher: &Dispatcher,
+    pool: &Pool,
+    refused: &[Refusal],
+) -> dagwright_state::Result<Vec<(TaskId, finish::Verdict)>> {
+    let failed: Vec<_> = refused
+        .iter()
+        .map(|r| {
+            let (reason, message) = (Some(r.reason.to_owned()), Some(r.detail.clone()));
+            FailedAttempt {
+                fence: r.fence,
+                retryable: true,
+                cause: Cause { reason, message, provider: None },
+            }
+        })
+        .collect();
+    let mut tx = dispatcher.begin().await?;
+    let verdicts = finish::fail(&mut tx, pool.0.pool_id, &failed, &mut jitter).await?;
+    dagwright_state::commit(tx).await?;
+    Ok(verdicts)
 }
 
 fn fork_text(forks: &[Fork]) -> String {
@@ -182,27 +313,4 @@ fn fork_text(forks: &[Fork]) -> String {
         )
     };
     forks.iter().map(text).collect::<Vec<_>>().join("; ")
-}
-
-/// Fails the attempt: another one, perhaps with another provider, may do better.
-async fn refuse(
-    dispatcher: &Dispatcher,
-    pool: &Pool,
-    fence: Fence,
-    reason: &str,
-    detail: String,
-) -> Result<Outcome, Rejection> {
-    let cause = Cause { reason: Some(reason.to_owned()), message: Some(detail.clone()), provider: None };
-    let mut tx = dispatcher.begin().await.map_err(reject::state)?;
-    let failed = [FailedAttempt { fence, retryable: true, cause }];
-    let verdicts =
-        finish::fail(&mut tx, pool.0.pool_id, &failed, &mut jitter).await.map_err(reject::state)?;
-    dagwright_state::commit(tx).await.map_err(reject::state)?;
-    metrics::counter!("dagwright_completions_rejected_total").increment(1);
-    Ok(match verdicts.first() {
-        Some((_, finish::Verdict::Accepted)) => {
-            Outcome { task_id: fence.task_id, verdict: Verdict::Rejected, detail }
-        }
-        _ => stale(fence.task_id),
-    })
 }

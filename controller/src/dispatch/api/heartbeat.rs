@@ -21,6 +21,8 @@ pub(super) async fn heartbeat(
     own_tasks(&mut tx, &pool, &tasks).await?;
     let renewed = lease::renew(&mut tx, pool.0.pool_id, &beats).await.map_err(reject::state)?;
     dagwright_state::commit(tx).await.map_err(reject::state)?;
-    let extended = renewed.extended.into_iter().map(|(task_id, expires_at)| Extended { task_id, expires_at });
+    let extended = renewed.extended.into_iter();
+    let extended =
+        extended.map(|(task_id, expires_at, lease_seconds)| Extended { task_id, expires_at, lease_seconds });
     Ok(Json(HeartbeatResponse { extended: extended.collect(), lost: renewed.lost }))
 }

@@ -3,6 +3,7 @@
 mod cutover;
 mod dead_letters;
 mod head;
+mod history;
 mod launcher;
 mod objects;
 mod outbox;
@@ -37,6 +38,12 @@ pub(crate) enum LoopError {
     /// AWS.
     #[error(transparent)]
     Aws(#[from] AwsError),
+    /// SQS answered, and took no message.
+    #[error("send to queue {queue}: none of the messages was taken")]
+    Refused {
+        /// URL of the queue.
+        queue: String,
+    },
     /// The RPC gateway.
     #[error("ask the RPC gateway for the head of {pool}: {message}")]
     Rpc {
@@ -53,7 +60,7 @@ type Outcome = Result<(), LoopError>;
 pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
     let d = || dispatcher.clone();
     tasks.spawn(planner::run(d()));
-    tasks.spawn(repeat(d(), "outbox", Duration::from_secs(1), |w| matches!(w, Wake::Tasks(_)), outbox::pass));
+    tasks.spawn(outbox::run(d()));
     tasks.spawn(repeat(d(), "reaper", Duration::from_secs(1), |_| false, reaper::pass));
     tasks.spawn(repeat(
         d(),
@@ -73,6 +80,7 @@ pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
     tasks.spawn(alone(d(), "scaler", Duration::from_secs(2), scaler::pass));
     tasks.spawn(alone(d(), "head", Duration::from_secs(3), head::pass));
     tasks.spawn(alone(d(), "dead_letters", Duration::from_secs(10), dead_letters::pass));
+    tasks.spawn(alone(d(), "history", Duration::from_secs(3600), history::pass));
     let sweeps = sweeper::period(dispatcher.args.sweep_age);
     tasks.spawn(alone(d(), "sweeper", sweeps, sweeper::pass));
 }

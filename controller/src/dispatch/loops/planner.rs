@@ -46,7 +46,7 @@ async fn announced(wakes: &mut Receiver<Wake>) -> HashSet<JobId> {
         loop {
             match wakes.recv().await {
                 Ok(Wake::Plan(job)) => return Some(job),
-                Ok(Wake::Tasks(_) | Wake::Gateway) => {}
+                Ok(Wake::Tasks(_) | Wake::Room(_) | Wake::Gateway) => {}
                 Err(_) => return None,
             }
         }
@@ -57,7 +57,7 @@ async fn announced(wakes: &mut Receiver<Wake>) -> HashSet<JobId> {
     loop {
         match wakes.try_recv() {
             Ok(Wake::Plan(job)) => drop(jobs.insert(job)),
-            Ok(Wake::Tasks(_) | Wake::Gateway) | Err(TryRecvError::Lagged(_)) => {}
+            Ok(Wake::Tasks(_) | Wake::Room(_) | Wake::Gateway) | Err(TryRecvError::Lagged(_)) => {}
             Err(TryRecvError::Empty | TryRecvError::Closed) => return jobs,
         }
     }

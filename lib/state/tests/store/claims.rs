@@ -6,6 +6,7 @@ use dagwright_core::ids::{PoolId, WorkerId};
 use dagwright_state::{
     claim::{Offer, claim},
     complete::Committed,
+    cursor::Cursor,
     finish::{self, Verdict},
     lease::{self, Beat},
 };
@@ -21,7 +22,9 @@ async fn two_claimers_at_once_never_get_the_same_task(db: PgPool) {
         let world = world.clone();
         tokio::spawn(async move {
             let mut tx = world.db.begin().await.expect("begin");
-            let claimed = claim(&mut tx, world.pool_id, id::<WorkerId>(n), &[], 2).await.expect("claim");
+            let claimed = claim(&mut tx, world.pool_id, id::<WorkerId>(n), &[], 2, &Cursor::START)
+                .await
+                .expect("claim");
             tx.commit().await.expect("commit");
             claimed.leases
         })
@@ -32,7 +35,7 @@ async fn two_claimers_at_once_never_get_the_same_task(db: PgPool) {
     }
     let tasks: HashSet<_> = leases.iter().map(|l| l.fence.task_id).collect();
     assert_eq!((leases.len(), tasks.len()), (5, 5), "each of the five tasks once");
-    assert_eq!(world.count("SELECT count(*) FROM attempts WHERE state = 'Running'").await, 5);
+    assert_eq!(world.count("SELECT count(*) FROM tasks WHERE state = 'Running'").await, 5);
     assert_eq!(world.count("SELECT count(*) FROM outbox").await, 0, "what is claimed needs no message");
 }
 
@@ -41,8 +44,15 @@ async fn two_offers_of_one_message_give_one_lease(db: PgPool) {
     let world = World::new(db).await;
     world.plan(world.job_id).await;
     let (mut a, mut b) = (world.db.begin().await.expect("begin"), world.db.begin().await.expect("begin"));
-    let first = claim(&mut a, world.pool_id, id(1), &[], 1).await.expect("claim").leases.pop().expect("one");
-    let second = claim(&mut b, world.pool_id, id(2), &[offer(&first)], 0).await.expect("does not wait");
+    let first = claim(&mut a, world.pool_id, id(1), &[], 1, &Cursor::START)
+        .await
+        .expect("claim")
+        .leases
+        .pop()
+        .expect("one");
+    let second = claim(&mut b, world.pool_id, id(2), &[offer(&first)], 0, &Cursor::START)
+        .await
+        .expect("does not wait");
     assert_eq!((second.leases.len(), second.not_now), (0, vec![offer(&first)]), "held, but not yet for good");
     a.commit().await.expect("commit");
     b.commit().await.expect("commit");
@@ -148,7 +158,7 @@ async fn a_heartbeat_extends_until_the_timeout_and_tells_of_a_cancellation(db: P
     let mut conn = world.db.acquire().await.expect("connect");
     let renewed = lease::renew(&mut conn, world.pool_id, &beats).await.expect("renew");
     assert_eq!((renewed.extended.len(), renewed.lost.len()), (2, 0));
-    assert!(renewed.extended.iter().all(|(_, until)| *until > a.expires_at));
+    assert!(renewed.extended.iter().all(|(_, until, seconds)| *until > a.expires_at && *seconds == 30));
     sqlx::query("UPDATE tasks SET cancel_requested = true WHERE task_id = $1")
         .bind(a.fence.task_id.0)
         .execute(&world.db)
@@ -177,6 +187,6 @@ async fn a_task_of_another_pool_is_recognised_while_it_lives_and_after(db: PgPoo
     assert_eq!(lease::foreign_task(&mut conn, other, &[task]).await.expect("look"), Some(task));
     assert_eq!(world.complete(&completion(&lease)).await, Committed::Applied);
     assert_eq!(lease::foreign_task(&mut conn, other, &[task]).await.expect("look"), Some(task));
-    let claimed = claim(&mut conn, other, id(5), &[], 10).await.expect("claim");
+    let claimed = claim(&mut conn, other, id(5), &[], 10, &Cursor::START).await.expect("claim");
     assert_eq!(claimed.leases.len(), 0, "a pool claims its own tasks only");
 }

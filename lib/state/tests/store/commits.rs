@@ -2,13 +2,13 @@
 
 use dagwright_core::border::Fork;
 use dagwright_state::{
-    complete::Committed,
+    complete::{Committed, complete},
     finish::{self, FailedAttempt},
     status,
 };
 use sqlx::PgPool;
 
-use crate::support::{NAMESPACE, World, block_hash, completion, dataset, full, id};
+use crate::support::{NAMESPACE, World, block_hash, completion, dataset, forged, full, id};
 
 #[sqlx::test]
 async fn a_commit_points_at_objects_and_emits_events_once(db: PgPool) {
@@ -51,6 +51,69 @@ async fn two_deliveries_of_a_completion_race_and_one_commits(db: PgPool) {
     }
     assert_eq!(applied, 1);
     assert_eq!(world.ranges(0).await.len(), 1);
+}
+
+#[sqlx::test]
+async fn each_completion_of_a_set_has_the_verdict_that_it_would_have_alone(db: PgPool) {
+    let world = World::new(db).await;
+    world.plan(world.job_id).await;
+    let leases = world.claim(&[], 5).await.leases;
+    assert!(leases.is_sorted_by_key(|l| l.range.start()));
+    let good = completion(&leases[0]);
+    let mut forked = completion(&leases[1]);
+    forked.partitions[0].ends.first_parent_hash = vec![9; 32];
+    let beside_the_forked = completion(&leases[2]);
+    let mut wrong = completion(&leases[3]);
+    wrong.partitions.clear();
+    let mut stale = completion(&leases[4]);
+    stale.fence = forged(stale.fence);
+    let set = [good.clone(), forked, beside_the_forked, wrong, stale, good];
+    let mut tx = world.db.begin().await.expect("begin");
+    let verdicts = complete(&mut tx, world.pool_id, &set, &mut full).await.expect("complete");
+    tx.commit().await.expect("commit");
+    let height = leases[1].range.start();
+    let fork = Fork { height, below_hash: block_hash(height - 1), above_parent_hash: vec![9; 32] };
+    let expected = [
+        Committed::Applied,
+        Committed::ForkAtBorder(vec![fork]),
+        Committed::Applied,
+        Committed::WrongOutputs { expected: vec!["blocks".into()] },
+        Committed::StaleLease,
+        Committed::Already,
+    ];
+    assert_eq!(verdicts, expected);
+    assert_eq!(world.ranges(0).await, [(0, 10), (20, 30)]);
+    assert_eq!(world.count("SELECT count(*) FROM partition_objects").await, 2);
+    assert_eq!(world.count("SELECT count(*) FROM tasks WHERE state = 'Running'").await, 3, "theirs to fail");
+    assert_eq!(world.count("SELECT count(*) FROM border_conflicts").await, 1);
+}
+
+#[sqlx::test]
+async fn sets_that_race_commit_each_task_once(db: PgPool) {
+    let world = World::new(db).await;
+    world.add_dataset(1, "logs").await;
+    world.add_output(world.job_id, "core", 1, "logs").await;
+    world.plan(world.job_id).await;
+    let leases = world.claim(&[], 5).await.leases;
+    let sets = (0..6).map(|n| {
+        let (world, mut set) = (world.clone(), leases.iter().map(completion).collect::<Vec<_>>());
+        set.rotate_left(n % 5);
+        tokio::spawn(async move {
+            let mut tx = world.db.begin().await.expect("begin");
+            let verdicts = complete(&mut tx, world.pool_id, &set, &mut full).await.expect("complete");
+            tx.commit().await.expect("commit");
+            verdicts
+        })
+    });
+    let mut applied = 0;
+    for set in sets.collect::<Vec<_>>() {
+        for verdict in set.await.expect("no panic") {
+            assert!(matches!(verdict, Committed::Applied | Committed::Already), "{verdict:?}");
+            applied += usize::from(verdict == Committed::Applied);
+        }
+    }
+    assert_eq!(applied, 5);
+    assert_eq!((world.ranges(0).await.len(), world.ranges(1).await.len()), (5, 5));
 }
 
 #[sqlx::test]

@@ -3,6 +3,7 @@
 mod catalog;
 mod claims;
 mod commits;
+mod history;
 mod outbox;
 mod planning;
 mod serving;

@@ -89,7 +89,7 @@ async fn a_commit_to_what_is_served_and_a_flip_wait_for_each_other(db: PgPool) {
     let lease = world.claim_one().await;
 
     let mut commit = world.db.begin().await.expect("begin");
-    complete(&mut commit, world.pool_id, &completion(&lease), &mut full).await.expect("complete");
+    complete(&mut commit, world.pool_id, &[completion(&lease)], &mut full).await.expect("complete");
     let flip = tokio::spawn({
         let world = world.clone();
         async move { flip_now(&world).await }

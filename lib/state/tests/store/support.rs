@@ -9,6 +9,7 @@ use dagwright_core::{
 use dagwright_state::{
     claim::{Claimed, Lease, Offer, claim},
     complete::{Committed, Completion, Object, Partition, complete},
+    cursor::Cursor,
     plan as jobs,
 };
 use sqlx::{PgPool, Row};
@@ -153,7 +154,9 @@ impl World {
 
     pub(crate) async fn claim(&self, offers: &[Offer], further: u32) -> Claimed {
         let mut tx = self.db.begin().await.expect("begin");
-        let claimed = claim(&mut tx, self.pool_id, id::<WorkerId>(9), offers, further).await.expect("claim");
+        let claimed = claim(&mut tx, self.pool_id, id::<WorkerId>(9), offers, further, &Cursor::START)
+            .await
+            .expect("claim");
         tx.commit().await.expect("commit");
         claimed
     }
@@ -164,9 +167,9 @@ impl World {
 
     pub(crate) async fn complete(&self, completion: &Completion) -> Committed {
         let mut tx = self.db.begin().await.expect("begin");
-        let committed = complete(&mut tx, self.pool_id, completion, &mut full).await.expect("complete");
+        let committed = complete(&mut tx, self.pool_id, std::slice::from_ref(completion), &mut full).await;
         tx.commit().await.expect("commit");
-        committed
+        committed.expect("complete").pop().expect("a verdict")
     }
 
     /// Plans, claims and completes until nothing is left to do.

@@ -1,0 +1,114 @@
+//! What this replica remembers of queues, to look less: how far it read them, and how many messages are out. Hints alone: a replica that
+//! remembers nothing, or something wrong, does the same, later.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use dagwright_core::ids::PoolId;
+use dagwright_state::cursor::Hint;
+
+/// A pool that published nothing for so long is looked for like any other.
+const BUSY: Duration = Duration::from_secs(60);
+
+/// Counting outstanding messages may take this part of the time at most.
+const SHARE: u32 = 20;
+
+/// Per pool.
+#[derive(Default)]
+pub(crate) struct Hints {
+    claims: Mutex<HashMap<PoolId, Hint>>,
+    outboxes: Mutex<HashMap<PoolId, Outbox>>,
+}
+
+/// A pool's outbox.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Outbox {
+    /// How far it was read.
+    pub(crate) hint: Hint,
+    /// Messages that are out, as far as this replica knows.
+    outstanding: u64,
+    counted: Option<(Instant, Duration)>,
+    published: Option<Instant>,
+}
+
+impl Outbox {
+    /// The messages that are out; none when it is time to count them.
+    pub(crate) fn outstanding(&self, now: Instant) -> Option<u64> {
+        let (at, cost) = self.counted?;
+        (now.saturating_duration_since(at) < cost * SHARE).then_some(self.outstanding)
+    }
+
+    pub(crate) fn counted(&mut self, outstanding: u64, now: Instant, cost: Duration) {
+        (self.outstanding, self.counted) = (outstanding, Some((now, cost)));
+    }
+
+    pub(crate) fn sent(&mut self, messages: u64, now: Instant) {
+        self.outstanding = self.outstanding.saturating_add(messages);
+        self.published = Some(now);
+    }
+}
+
+impl Hints {
+    /// What is remembered of a pool's tasks.
+    pub(crate) fn claims(&self, pool: PoolId) -> Hint {
+        lock(&self.claims).get(&pool).copied().unwrap_or_default()
+    }
+
+    /// Changes it.
+    pub(crate) fn note_claims(&self, pool: PoolId, note: impl FnOnce(&mut Hint)) {
+        note(lock(&self.claims).entry(pool).or_default());
+    }
+
+    /// What is remembered of a pool's outbox.
+    pub(crate) fn outbox(&self, pool: PoolId) -> Outbox {
+        lock(&self.outboxes).get(&pool).copied().unwrap_or_default()
+    }
+
+    /// Changes it.
+    pub(crate) fn note_outbox(&self, pool: PoolId, note: impl FnOnce(&mut Outbox)) {
+        note(lock(&self.outboxes).entry(pool).or_default());
+    }
+
+    /// Claims took tasks, whose messages are out no more.
+    pub(crate) fn claimed(&self, pool: PoolId, tasks: u64) {
+        if let Some(outbox) = lock(&self.outboxes).get_mut(&pool) {
+            outbox.outstanding = outbox.outstanding.saturating_sub(tasks);
+        }
+    }
+
+    /// Pools that published lately; the others are forgotten.
+    pub(crate) fn busy(&self, now: Instant) -> Vec<PoolId> {
+        let mut outboxes = lock(&self.outboxes);
+        outboxes.retain(|_, o| o.published.is_some_and(|at| now.saturating_duration_since(at) < BUSY));
+        outboxes.keys().copied().collect()
+    }
+}
+
+/// Each entry is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use dagwright_core::ids::PoolId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn outstanding_messages_are_counted_as_often_as_it_is_cheap() {
+        let (hints, pool, now) = (Hints::default(), PoolId(Uuid::nil()), Instant::now());
+        assert_eq!(hints.outbox(pool).outstanding(now), None, "never counted");
+        hints.note_outbox(pool, |o| o.counted(100, now, Duration::from_millis(10)));
+        hints.note_outbox(pool, |o| o.sent(20, now));
+        hints.claimed(pool, 50);
+        assert_eq!(hints.outbox(pool).outstanding(now + Duration::from_millis(199)), Some(70));
+        assert_eq!(hints.outbox(pool).outstanding(now + Duration::from_millis(200)), None);
+        assert_eq!(hints.busy(now), [pool]);
+        assert_eq!(hints.busy(now + BUSY), []);
+    }
+}

@@ -1,0 +1,39 @@
+//! The days of history: partitions of `task_history`, `attempts` and `events`, made ahead and dropped by age.
+//!
+//! Nothing reads history to decide anything but whether a call was delivered before; a completion that is repeated after its day was
+//! dropped is answered as stale, which changes nothing.
+
+use sqlx::PgConnection;
+use time::Duration;
+
+use crate::{Result, error::During};
+
+/// Makes the partitions of today (UTC, by the clock of Postgres) and of `ahead` days to come; rows that the default partitions
+/// caught move over. Returns the names of the new ones.
+///
+/// # Errors
+/// When Postgres cannot be reached, or history is in use for too long: the next try may have more luck.
+pub async fn prepare(conn: &mut PgConnection, ahead: u32) -> Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"SELECT p AS "name!" FROM generate_series(0, $1::int) AS n
+           CROSS JOIN LATERAL history_prepare((clock_timestamp() AT TIME ZONE 'UTC')::date + n) AS p"#,
+        crate::task_rows::signed(ahead)
+    )
+    .fetch_all(conn)
+    .await
+    .during("make history's next days")
+}
+
+/// Drops the days that ended longer ago than `age`. Returns the names of their partitions.
+///
+/// # Errors
+/// As [`prepare`].
+pub async fn drop_older(conn: &mut PgConnection, age: Duration) -> Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"SELECT p AS "name!" FROM history_drop(((clock_timestamp() - make_interval(secs => $1)) AT TIME ZONE 'UTC')::date) AS p"#,
+        age.as_seconds_f64()
+    )
+    .fetch_all(conn)
+    .await
+    .during("drop history's old days")
+}
