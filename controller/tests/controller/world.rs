@@ -28,6 +28,11 @@ pub(crate) struct World {
 
 /// Starts a replica under a name.
 pub(crate) fn controller(name: &str, lease_namespace: &str) -> Process {
+    controller_with(name, lease_namespace, &[])
+}
+
+/// As [`controller`], with variables of its own.
+pub(crate) fn controller_with(name: &str, lease_namespace: &str, own: &[(&str, String)]) -> Process {
     let infra = Infrastructure::shared();
     let settings = &infra.stack.settings;
     let role = |key: &str| infra.aws.role_arns[key].clone();
@@ -45,6 +50,7 @@ pub(crate) fn controller(name: &str, lease_namespace: &str) -> Process {
         ("DAGWRIGHT_RPC_URL", "http://127.0.0.1:9".to_owned()),
         ("DAGWRIGHT_WORKER_LOG_GROUP", "/dagwright/test/workers".to_owned()),
     ];
+    let env: Vec<_> = env.into_iter().chain(own.iter().cloned()).collect();
     infra.spawn(name, Path::new(env!("CARGO_BIN_EXE_dagwright-controller")), "controller", &env)
 }
 

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct World {
     pub(crate) aws: AwsEndpoint,
     pub(crate) setup: Setup,
-    queue: String,
+    pub(crate) queue: String,
     dead_letters: String,
 }
 

@@ -5,6 +5,7 @@
 mod auth;
 mod follow;
 mod life;
+mod queue_down;
 mod support;
 mod sweep;
 mod waiting;

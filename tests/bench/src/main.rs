@@ -2,6 +2,7 @@
 
 mod b1;
 mod b2;
+mod b4;
 mod benchmarks;
 mod install;
 mod load;

@@ -77,6 +77,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 600)]
     pub(crate) hold_seconds: u64,
 
+    /// B4: ChainSyncs, and as many Datasets.
+    #[arg(long, default_value_t = 2_500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) objects: u64,
+
     /// Also print Postgres' dearest statements of each run to standard error (needs `pg_stat_statements`, and costs some).
     #[arg(long)]
     pub(crate) statements: bool,

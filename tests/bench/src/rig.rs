@@ -48,6 +48,13 @@ impl Rig {
     }
 }
 
+impl Rig {
+    /// One of the product's programs.
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+}
+
 impl Parts {
     async fn start(options: &Options) -> anyhow::Result<Self> {
         let (bin, endpoint) = tokio::task::spawn_blocking(|| {

@@ -5,4 +5,5 @@ pub mod control_plane;
 pub mod fault_proxy;
 pub mod infrastructure;
 pub mod rpc_pool;
+pub mod tcp_proxy;
 pub mod wait;
