@@ -53,8 +53,14 @@ const CRDS_USERS: &[&str] = &[
     "dagwright-crds",
 ];
 /// Who may speak SQL. The command makes roles and databases of the local cluster, as Terraform does elsewhere; no tables.
-const SQL_USERS: &[&str] =
-    &["dagwright-state", "dagwright-cli", "dagwright-testkit", "dagwright-e2e", "dagwright-bench"];
+const SQL_USERS: &[&str] = &[
+    "dagwright-state",
+    "dagwright-cli",
+    "dagwright-testkit",
+    "dagwright-e2e",
+    "dagwright-bench",
+    "dagwright-chaos",
+];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let output = Command::new(env!("CARGO"))

@@ -153,6 +153,20 @@ pub(crate) fn ministack(settings: &Settings, launcher: &Path, socket: &Path) -> 
     }
 }
 
+/// `PROGRAM LISTEN CONTROL UPSTREAM`, as the fault proxy of the tests takes it.
+pub(crate) fn aws_proxy(settings: &Settings) -> Option<Spec> {
+    let program = settings.aws_proxy.as_ref()?;
+    Some(Spec {
+        args: words([
+            settings.address("aws-proxy").to_string(),
+            settings.address("aws-proxy-control").to_string(),
+            settings.url("ministack"),
+        ]),
+        stop: Signal::SIGINT,
+        ..spec(settings, "aws-proxy", program, Layer::Cloud)
+    })
+}
+
 pub(crate) fn anvil(settings: &Settings) -> Spec {
     let port = settings.address("anvil").port();
     Spec {
@@ -204,7 +218,7 @@ impl Products<'_> {
         let listens = settings.kept.ports.contains_key(name);
         let mut env = vec![
             ("DAGWRIGHT_ADMIN_LISTEN".to_owned(), admin.to_string()),
-            ("AWS_ENDPOINT_URL".to_owned(), settings.url("ministack")),
+            ("AWS_ENDPOINT_URL".to_owned(), settings.aws_url()),
             ("AWS_REGION".to_owned(), REGION.to_owned()),
         ];
         if listens {
@@ -215,6 +229,7 @@ impl Products<'_> {
         let handed_on =
             HANDED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
         env.extend(handed_on);
+        env.extend(settings.variables.clone());
         Spec {
             env,
             address: if listens { settings.address(name) } else { admin }.to_string(),

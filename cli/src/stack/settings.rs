@@ -27,6 +27,12 @@ pub struct Settings {
     pub binaries: Option<PathBuf>,
     /// Folder with recorded answers of Ethereum mainnet.
     pub replay: Option<PathBuf>,
+    /// A proxy that stands before the AWS endpoint for our own processes and tasks.
+    #[serde(default)]
+    pub aws_proxy: Option<PathBuf>,
+    /// Further variables of our own processes and tasks.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
     /// The `dagwright` program.
     pub program: PathBuf,
     pub kept: Kept,
@@ -49,6 +55,8 @@ pub struct Kept {
 pub struct Programs {
     pub binaries: Option<PathBuf>,
     pub replay: Option<PathBuf>,
+    pub aws_proxy: Option<PathBuf>,
+    pub variables: BTreeMap<String, String>,
 }
 
 pub const REGION: &str = "us-east-1";
@@ -56,13 +64,15 @@ pub(super) const ISSUER: &str = "https://dagwright.local";
 pub(super) const AUDIENCE: &str = "dagwright-query";
 const FILE: &str = "stack.json";
 
-const LISTENERS: [&str; 19] = [
+const LISTENERS: [&str; 21] = [
     "etcd",
     "etcd-peer",
     "kube-apiserver",
     "kube-controller-manager",
     "postgres",
     "ministack",
+    "aws-proxy",
+    "aws-proxy-control",
     "credentials",
     "anvil",
     "mainnet-replay",
@@ -104,6 +114,8 @@ impl Settings {
             parts,
             binaries: programs.binaries,
             replay: programs.replay,
+            aws_proxy: programs.aws_proxy,
+            variables: programs.variables,
             program: crate::paths::program()?.to_owned(),
             kept,
         };
@@ -129,6 +141,11 @@ impl Settings {
     /// HTTP base URL of a listener.
     pub fn url(&self, listener: &str) -> String {
         format!("http://{}", self.address(listener))
+    }
+
+    /// Where our own processes and tasks find AWS.
+    pub fn aws_url(&self) -> String {
+        self.url(if self.aws_proxy.is_some() { "aws-proxy" } else { "ministack" })
     }
 
     /// Connection string of a role for a database.

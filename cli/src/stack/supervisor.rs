@@ -149,14 +149,15 @@ async fn start_engine(settings: &Settings, credentials: &CredentialsEndpoint) ->
     let marker = (MARKER.to_owned(), settings.dir.display().to_string());
     let images = settings.binaries.iter().map(|binaries| {
         let program = binaries.join("dagwright-worker");
-        let env = BTreeMap::from([marker.clone()]);
+        let mut env = settings.variables.clone();
+        env.extend([marker.clone()]);
         ("dagwright/worker:local".to_owned(), ImageCommand { program, args: vec![], env })
     });
     let config = FargateConfig {
         socket,
         run_dir: settings.dir.join("tasks"),
         images: images.collect(),
-        aws_endpoint: settings.url("ministack"),
+        aws_endpoint: settings.aws_url(),
         region: REGION.to_owned(),
         self_name: plan::SELF_NAME.to_owned(),
         credentials: credentials.clone(),
@@ -174,6 +175,9 @@ async fn start_aws(settings: &Settings, running: &Running) -> anyhow::Result<Boo
     write_private(&launcher, LAUNCHER.as_bytes())?;
     let ministack = running.start(plan::ministack(settings, &launcher, &socket(&settings.dir)));
     ministack.healthy(START).await?;
+    if let Some(proxy) = plan::aws_proxy(settings) {
+        running.start(proxy).healthy(START).await?;
+    }
     bootstrap(bootstrap_config(settings)).await.context("make the roles and the bucket")
 }
 

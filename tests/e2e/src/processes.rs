@@ -31,11 +31,11 @@ pub async fn hit_and_wait_for_successor(name: &str, signal: Signal) {
     .await;
 }
 
-/// Worker processes of one namespace's pool, by their environment. The endpoint tells this stack's from another's.
+/// Worker processes of one namespace's pool, by their environment. The stack's folder tells them from another stack's.
 pub fn workers_of(world: &World, namespace: &str) -> Vec<i32> {
     let marks = [
         format!("DAGWRIGHT_NAMESPACE={namespace}"),
-        format!("AWS_ENDPOINT_URL={}", world.url("AWS_ENDPOINT_URL")),
+        format!("DAGWRIGHT_STACK_DIR={}", world.dir().display()),
     ];
     let pids = fs::read_dir("/proc")
         .expect("/proc")

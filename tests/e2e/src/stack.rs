@@ -1,10 +1,12 @@
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
     time::Duration,
 };
 
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
@@ -32,17 +34,46 @@ pub struct World {
 impl World {
     /// Waits for its turn and connects, starting the stack first when it does not run.
     pub async fn enter() -> Self {
+        static STARTED: OnceLock<()> = OnceLock::new();
         let turn = ONE_AT_A_TIME.lock().await;
-        let env = environment();
-        let config =
-            kube::Config::from_custom_kubeconfig(kubeconfig(&env["KUBECONFIG"]), &Default::default())
-                .await
-                .expect("the stack's kubeconfig is complete");
-        let state = PgPool::connect(&env["STATE_DATABASE_URL"]).await.expect("the state database answers");
-        let http =
-            reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a plain client");
-        let kube = Client::try_from(config).expect("a client from the kubeconfig");
-        Self { env, kube, state, http, _turn: turn }
+        STARTED.get_or_init(|| {
+            let done = dagwright(&["up", "--detach"]).status().expect("run `dagwright up`");
+            assert!(done.success(), "`dagwright up --detach` failed: {done}");
+        });
+        let world = Self::connect(&test_stack(), turn).await;
+        world.unwrap_or_else(|error| panic!("connect to the stack: {error:#}"))
+    }
+
+    /// Starts a stack of another name with these arguments of `dagwright up`, and connects.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start(stack: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let turn = ONE_AT_A_TIME.lock().await;
+        let up = [&["up", "--detach", "--no-example"], arguments].concat();
+        // Standard output is the caller's own.
+        let done =
+            dagwright_on(stack, &up).stdout(std::io::stderr()).status().context("run `dagwright up`")?;
+        anyhow::ensure!(done.success(), "`dagwright {}` failed: {done}", up.join(" "));
+        Self::connect(stack, turn).await
+    }
+
+    async fn connect(stack: &str, turn: MutexGuard<'static, ()>) -> anyhow::Result<Self> {
+        let env = environment(stack)?;
+        let kubeconfig =
+            kube::config::Kubeconfig::read_from(&env["KUBECONFIG"]).context("read KUBECONFIG")?;
+        let options = kube::config::KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        let kube = Client::try_from(config.context("complete the kubeconfig")?)?;
+        let state = PgPool::connect(&env["STATE_DATABASE_URL"]).await.context("reach the state database")?;
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
+        Ok(Self { env, kube, state, http, _turn: turn })
+    }
+
+    /// The stack's folder.
+    pub fn dir(&self) -> PathBuf {
+        let kubeconfig = Path::new(self.url("KUBECONFIG"));
+        kubeconfig.ancestors().nth(2).expect("the kubeconfig lies two folders deep").to_owned()
     }
 
     pub fn url(&self, variable: &str) -> &str {
@@ -51,14 +82,23 @@ impl World {
 
     /// Applies objects server-side, as a user would with `kubectl apply --server-side`.
     pub async fn apply(&self, namespace: &str, objects: &[Value]) {
-        self.ensure_namespace(namespace).await;
+        self.try_apply(namespace, objects).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// [`Self::apply`] for when the API server may be away.
+    ///
+    /// # Errors
+    /// When it refuses an object, or is not there.
+    pub async fn try_apply(&self, namespace: &str, objects: &[Value]) -> Result<(), String> {
+        self.ensure_namespace(namespace).await?;
         for object in objects {
             let kind = object["kind"].as_str().expect("a manifest has a kind");
             let name = object["metadata"]["name"].as_str().expect("a manifest has a name");
             let params = PatchParams::apply("e2e").force();
             let applied = self.api(kind, namespace).patch(name, &params, &Patch::Apply(object)).await;
-            applied.unwrap_or_else(|e| panic!("apply {kind} {namespace}/{name}: {e}"));
+            applied.map_err(|e| format!("apply {kind} {namespace}/{name}: {e}"))?;
         }
+        Ok(())
     }
 
     pub fn api(&self, kind: &str, namespace: &str) -> Api<DynamicObject> {
@@ -150,44 +190,43 @@ impl World {
         .await;
     }
 
-    async fn ensure_namespace(&self, name: &str) {
+    async fn ensure_namespace(&self, name: &str) -> Result<(), String> {
         let namespaces: Api<Namespace> = Api::all(self.kube.clone());
         let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         namespaces
             .patch(name, &PatchParams::apply("e2e"), &Patch::Apply(&body))
             .await
-            .expect("apply the namespace");
+            .map_err(|e| format!("apply namespace {name}: {e}"))?;
+        Ok(())
     }
 }
 
-/// The exports of `dagwright env`, after `dagwright up --detach` when the stack does not run.
-pub fn environment() -> BTreeMap<String, String> {
-    static STARTED: OnceLock<()> = OnceLock::new();
-    STARTED.get_or_init(|| {
-        let done = dagwright(&["up", "--detach"]).status().expect("run `dagwright up`");
-        assert!(done.success(), "`dagwright up --detach` failed: {done}");
-    });
-    let out = dagwright(&["env"]).stderr(Stdio::inherit()).output().expect("run `dagwright env`");
-    assert!(out.status.success(), "`dagwright env` failed: {}", out.status);
-    String::from_utf8_lossy(&out.stdout).lines().filter_map(export).collect()
+/// The exports of `dagwright env`.
+fn environment(stack: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    let out =
+        dagwright_on(stack, &["env"]).stderr(Stdio::inherit()).output().context("run `dagwright env`")?;
+    anyhow::ensure!(out.status.success(), "`dagwright env` failed: {}", out.status);
+    Ok(String::from_utf8_lossy(&out.stdout).lines().filter_map(export).collect())
 }
 
-/// The CLI with the test stack's name. Its path comes from `./dev test`.
+/// The CLI with the test stack's name.
 pub fn dagwright(args: &[&str]) -> Command {
-    let program =
-        std::env::var("DAGWRIGHT_BIN").expect("DAGWRIGHT_BIN is set by `./dev test` and `./dev cargo`");
+    dagwright_on(&test_stack(), args)
+}
+
+/// The CLI with a stack's name. Its path comes from `./dev`.
+pub fn dagwright_on(stack: &str, args: &[&str]) -> Command {
+    let program = std::env::var("DAGWRIGHT_BIN").expect("DAGWRIGHT_BIN is set by `./dev`");
     let mut command = Command::new(program);
+    command.args(args).env("DAGWRIGHT_STACK", stack);
     command
-        .args(args)
-        .env("DAGWRIGHT_STACK", std::env::var("DAGWRIGHT_TEST_STACK").unwrap_or_else(|_| "test".into()));
-    command
+}
+
+fn test_stack() -> String {
+    std::env::var("DAGWRIGHT_TEST_STACK").unwrap_or_else(|_| "test".into())
 }
 
 fn export(line: &str) -> Option<(String, String)> {
     let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
     Some((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
-}
-
-fn kubeconfig(path: &str) -> kube::config::Kubeconfig {
-    kube::config::Kubeconfig::read_from(path).expect("the stack's kubeconfig is readable")
 }

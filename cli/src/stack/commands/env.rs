@@ -53,7 +53,7 @@ pub fn run(args: &EnvArgs) -> anyhow::Result<ExitCode> {
 pub fn variables(settings: &Settings) -> anyhow::Result<Vec<(&'static str, String)>> {
     let now = OffsetDateTime::now_utc();
     let token = token::sign(&settings.kept.token_key, "local-dev", &["analyst"], &["*"], now)?;
-    Ok(vec![
+    let mut variables = vec![
         ("KUBECONFIG", settings.kubeconfig().display().to_string()),
         ("DAGWRIGHT_QUERY_URL", settings.url("query")),
         // One of the two replicas: either answers everything.
@@ -73,7 +73,11 @@ pub fn variables(settings: &Settings) -> anyhow::Result<Vec<(&'static str, Strin
         ("POSTGRES_ADMIN_URL", settings.database_url("postgres", "postgres")),
         ("EVM_RPC_URL", settings.url("anvil")),
         ("MAINNET_RPC_URL", settings.url("mainnet-replay")),
-    ])
+    ];
+    if settings.aws_proxy.is_some() {
+        variables.push(("AWS_PROXY_CONTROL_URL", settings.url("aws-proxy-control")));
+    }
+    Ok(variables)
 }
 
 /// kubectl and our own programs first.

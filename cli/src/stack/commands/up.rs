@@ -36,9 +36,23 @@ pub struct UpArgs {
     #[arg(long)]
     no_example: bool,
 
+    /// Let Dagwright's processes and workers reach AWS through this program, started as
+    /// `PROGRAM LISTEN CONTROL UPSTREAM`: a proxy that misbehaves on demand.
+    #[arg(long, value_name = "PROGRAM")]
+    aws_proxy: Option<PathBuf>,
+
+    /// A further variable of Dagwright's processes and workers, such as one of their flags. May be repeated.
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
+    variables: Vec<(String, String)>,
+
     /// The checkout: its binaries are built, its examples applied.
     #[arg(long, env = "DAGWRIGHT_WORKSPACE", value_name = "DIR")]
     workspace_dir: Option<PathBuf>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Brings a stack up.
@@ -88,7 +102,8 @@ async fn prepare(args: &UpArgs, dir: &Path, progress: &Progress) -> anyhow::Resu
     let workspace = args.workspace_dir.clone();
     let (parts, binaries) = install_and_build(workspace.clone(), args.infra_only, progress.clone()).await?;
     let replay = workspace.map(|dir| dir.join("tests/fixtures/evm/ethereum")).filter(|dir| dir.is_dir());
-    let programs = Programs { binaries, replay };
+    let (aws_proxy, variables) = (args.aws_proxy.clone(), args.variables.iter().cloned().collect());
+    let programs = Programs { binaries, replay, aws_proxy, variables };
     Settings::prepare(&args.stack.stack, dir, parts, programs)
 }
 

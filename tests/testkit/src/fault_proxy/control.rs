@@ -1,21 +1,32 @@
 //! Setting rules while the proxy runs: in process, or over HTTP on an address of its own:
-//! `POST /rules` (a [`Rule`] as JSON, answers its id), `GET /rules` (ids with hits), `DELETE /rules`.
+//! `POST /rules` (a [`Rule`] as JSON, answers its id), `GET /rules` (ids with hits), `DELETE /rules` or `DELETE /rules/ID`,
+//! `POST /account` (an [`Account`]: from then on what AWS refuses is refused).
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    routing::{delete, get, post},
+};
+use hyper::{Response, body::Bytes};
+use serde_json::Value;
 use tokio::sync::watch;
 
+use super::aws::Deliveries;
+use super::refusals::{Account, Refusals};
 use super::rules::{Fault, Match, RpcMatch, Rule, RuleId, Subject};
 
 /// Sets rules and reads counters.
 #[derive(Clone)]
 pub struct FaultControl {
     rules: Arc<Mutex<Rules>>,
+    deliveries: Arc<Mutex<Deliveries>>,
+    refusals: Arc<Mutex<Option<Refusals>>>,
     changed: watch::Sender<u64>,
 }
 
@@ -42,7 +53,12 @@ pub(super) struct Strike {
 
 impl Default for FaultControl {
     fn default() -> Self {
-        Self { rules: Arc::default(), changed: watch::Sender::new(0) }
+        Self {
+            rules: Arc::default(),
+            deliveries: Arc::default(),
+            refusals: Arc::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 }
 
@@ -56,9 +72,33 @@ impl FaultControl {
         RuleId(id)
     }
 
-    /// Removes a rule; its hits are forgotten.
-    pub fn remove(&self, id: RuleId) {
-        self.lock().active.remove(&id.0);
+    /// Removes a rule and says how often it struck.
+    pub fn remove(&self, id: RuleId) -> u64 {
+        self.lock().active.remove(&id.0).map_or(0, |active| active.hits)
+    }
+
+    /// From now on refuses what AWS refuses.
+    pub fn refuse_as_aws(&self, account: Account) {
+        *self.refusals.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refusals::new(account));
+    }
+
+    /// The refusal that AWS would answer.
+    pub(super) fn refused(&self, subject: &Subject, request: &[u8]) -> Option<Response<Bytes>> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusal = refusals.as_ref()?.judge(subject, &super::aws::json_of(request), Instant::now())?;
+        Some(refusal.response(subject))
+    }
+
+    /// A request was applied.
+    pub(super) fn applied(&self, subject: &Subject, request: &[u8]) {
+        if let Some(refusals) = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            refusals.learn(subject, &super::aws::json_of(request), Instant::now());
+        }
+    }
+
+    /// Adds earlier deliveries to an answer of `ReceiveMessage`.
+    pub(super) fn deliver_again(&self, queue: &Value, answer: &mut Value) -> u64 {
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).again(queue, answer)
     }
 
     /// Removes all rules.
@@ -104,7 +144,11 @@ impl FaultControl {
 
     /// The control API.
     pub fn router(&self) -> Router {
-        Router::new().route("/rules", get(list).post(add).delete(clear)).with_state(self.clone())
+        Router::new()
+            .route("/rules", get(list).post(add).delete(clear))
+            .route("/rules/{id}", delete(remove))
+            .route("/account", post(account))
+            .with_state(self.clone())
     }
 
     /// Counts a request and finds what is to happen to it. A lie counts as a hit only when it was told ([`Self::told`]).
@@ -116,12 +160,14 @@ impl FaultControl {
             *rules.calls.entry(name.clone()).or_default() += 1;
         }
         let struck = rules.active.iter_mut().find_map(|(id, active)| {
-            let Rule { when, then, skip, times } = &active.rule;
+            let Rule { when, then, skip, every, times } = &active.rule;
             if times.is_some_and(|times| active.hits >= times) || !when.matches(subject) {
                 return None;
             }
             active.seen += 1;
-            if active.seen <= *skip {
+            let due =
+                active.seen.checked_sub(*skip).is_some_and(|n| n > 0 && n % every.unwrap_or(1).max(1) == 0);
+            if !due {
                 return None;
             }
             let fault = match then {
@@ -168,6 +214,14 @@ async fn list(State(control): State<FaultControl>) -> Json<serde_json::Value> {
     Json(
         serde_json::json!({"rules": rows.collect::<Vec<_>>(), "requests": rules.requests, "calls": rules.calls}),
     )
+}
+
+async fn remove(State(control): State<FaultControl>, Path(id): Path<u64>) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "hits": control.remove(RuleId(id)) }))
+}
+
+async fn account(State(control): State<FaultControl>, Json(account): Json<Account>) {
+    control.refuse_as_aws(account);
 }
 
 async fn clear(State(control): State<FaultControl>) {

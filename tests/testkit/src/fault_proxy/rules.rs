@@ -19,6 +19,9 @@ pub struct Rule {
     /// So many matching requests pass first.
     #[serde(default)]
     pub skip: u64,
+    /// Of those that come then, each so-manieth is struck. None: each.
+    #[serde(default)]
+    pub every: Option<u64>,
     /// Strikes at most so often. None: until it is removed.
     #[serde(default)]
     pub times: Option<u64>,
@@ -28,7 +31,7 @@ impl Rule {
     /// For every request, until removed.
     #[must_use]
     pub fn always(then: Fault) -> Self {
-        Self { when: Match::Any, then, skip: 0, times: None }
+        Self { when: Match::Any, then, skip: 0, every: None, times: None }
     }
 
     /// Narrows it to calls of a JSON-RPC method.
@@ -53,6 +56,20 @@ impl Rule {
     #[must_use]
     pub fn on_aws(mut self, operation: &str) -> Self {
         self.when = Match::Aws(AwsMatch { operation: Some(operation.into()), ..AwsMatch::default() });
+        self
+    }
+
+    /// Narrows it to an AWS service, such as `sqs`.
+    #[must_use]
+    pub fn on_service(mut self, service: &str) -> Self {
+        self.when = Match::Aws(AwsMatch { service: Some(service.into()), ..AwsMatch::default() });
+        self
+    }
+
+    /// Strikes each `n`th match.
+    #[must_use]
+    pub fn every(mut self, n: u64) -> Self {
+        self.every = Some(n);
         self
     }
 
@@ -150,6 +167,30 @@ pub enum Fault {
         /// How much later.
         milliseconds: u64,
     },
+    /// An AWS error, written as the service's protocol has it.
+    AwsError {
+        /// HTTP status.
+        status: u16,
+        /// Such as `ThrottlingException` or `SlowDown`.
+        code: String,
+        /// Text.
+        #[serde(default)]
+        message: String,
+    },
+    /// SQS: what was received comes again, at once and with later receives.
+    Redeliver,
+    /// SQS: a delete is answered at once and applied later.
+    HoldDelete {
+        /// How much later.
+        milliseconds: u64,
+    },
+    /// SQS: every second entry of a batch fails, the others are applied.
+    PartialBatch,
+    /// ECS: nothing is started, and `failures` says why.
+    TaskFailures {
+        /// Such as `Capacity is unavailable at this time.`
+        reason: String,
+    },
     /// Another truth.
     Lie(Lie),
     /// One request, one lie, in turn.
@@ -218,7 +259,10 @@ fn aws(request: &Request<Bytes>, path: &str) -> (Option<String>, Option<String>)
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     // Credential=KEY/20260101/us-east-1/sqs/aws4_request
     let scope = header("authorization").and_then(|auth| auth.split("Credential=").nth(1));
-    let service = scope.and_then(|scope| scope.split('/').nth(3)).map(str::to_ascii_lowercase);
+    // Of a presigned URL the same, with %2F for each slash.
+    let presigned = path.split("X-Amz-Credential=").nth(1).map(|scope| scope.replace("%2F", "/"));
+    let service = scope.or(presigned.as_deref()).and_then(|scope| scope.split('/').nth(3));
+    let service = service.map(str::to_ascii_lowercase);
     if let Some(target) = header("x-amz-target") {
         let operation = target.rsplit('.').next().map(str::to_owned);
         return (service, operation);

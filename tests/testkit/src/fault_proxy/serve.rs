@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    aws,
     control::{FaultControl, Strike},
     forward::Upstream,
     lies::Lie,
@@ -160,20 +161,37 @@ async fn handle(
     upstream: Arc<Upstream>,
 ) -> anyhow::Result<Response<Body>> {
     let request = collect(request).await?;
-    let strike = control.strike(&Subject::of(&request));
-    match strike {
-        None => Ok(whole(pass(&upstream, request).await)),
-        Some(strike) => spoil(strike, request, &control, &upstream).await,
+    let subject = Subject::of(&request);
+    if let Some(strike) = control.strike(&subject) {
+        return spoil(strike, &subject, request, &control, &upstream).await;
     }
+    if let Some(refusal) = control.refused(&subject, request.body()) {
+        return Ok(whole(refusal));
+    }
+    let body = request.body().clone();
+    let response = pass(&upstream, request).await;
+    if response.status().is_success() {
+        control.applied(&subject, &body);
+    }
+    Ok(whole(response))
 }
 
 async fn spoil(
     Strike { id, fault, when }: Strike,
+    subject: &Subject,
     request: Request<Bytes>,
     control: &FaultControl,
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
 ) -> anyhow::Result<Response<Body>> {
     match fault {
+        Fault::AwsError { status, code, message } => Ok(whole(aws::error(subject, status, &code, &message))),
+        Fault::TaskFailures { reason } => {
+            let failure = json!({ "arn": "arn:aws:ecs:fault", "reason": reason });
+            Ok(whole(aws::answer(&json!({ "tasks": [], "failures": [failure] }))))
+        }
+        Fault::Redeliver => Ok(whole(redelivered(request, control, upstream).await)),
+        Fault::HoldDelete { milliseconds } => Ok(whole(held(request, milliseconds, upstream))),
+        Fault::PartialBatch => Ok(whole(in_part(request, upstream).await)),
         Fault::Status { status, body, retry_after } => {
             let mut response = Response::builder().status(status);
             if let Some(seconds) = retry_after {
@@ -202,6 +220,47 @@ async fn spoil(
             Ok(whole(response))
         }
     }
+}
+
+async fn redelivered(
+    request: Request<Bytes>,
+    control: &FaultControl,
+    upstream: &Upstream,
+) -> Response<Bytes> {
+    let queue = aws::json_of(request.body())["QueueUrl"].clone();
+    let response = pass(upstream, request).await;
+    let mut body = aws::json_of(response.body());
+    if !response.status().is_success() || control.deliver_again(&queue, &mut body) == 0 {
+        return response;
+    }
+    aws::answer(&body)
+}
+
+fn held(request: Request<Bytes>, milliseconds: u64, upstream: &Arc<Upstream>) -> Response<Bytes> {
+    let answer = aws::deleted(&aws::json_of(request.body()));
+    let upstream = Arc::clone(upstream);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        pass(&upstream, request).await;
+    });
+    aws::answer(&answer)
+}
+
+async fn in_part(request: Request<Bytes>, upstream: &Upstream) -> Response<Bytes> {
+    let asked = aws::json_of(request.body());
+    let (rest, failed) = aws::halves(&asked);
+    let mut body = json!({ "Successful": [], "Failed": [] });
+    if rest["Entries"].as_array().is_some_and(|entries| !entries.is_empty()) {
+        let response = pass(upstream, aws::with_body(request, &rest)).await;
+        if !response.status().is_success() {
+            return response;
+        }
+        body = aws::json_of(response.body());
+    }
+    let mut all = body["Failed"].as_array().cloned().unwrap_or_default();
+    all.extend(failed);
+    body["Failed"] = Value::Array(all);
+    aws::answer(&body)
 }
 
 async fn lied(
