@@ -108,8 +108,10 @@ fn count(batch: &RecordBatch, output: &str, content: &mut Content) -> anyhow::Re
     for row in 0..numbers.len() {
         *content.heights.entry(numbers.value(row)).or_default() += 1;
         if let Some(hashes) = hashes {
-            let hash =
-                hashes.as_fixed_size_binary_opt().context("block_hash is no fixed-size binary")?.value(row);
+            let hash = match hashes.as_fixed_size_binary_opt() {
+                Some(fixed) => fixed.value(row),
+                None => hashes.as_binary_opt::<i32>().context("block_hash is no bytes")?.value(row),
+            };
             content.hashes.insert(numbers.value(row), format!("0x{}", hex::encode(hash)));
         }
     }
