@@ -9,6 +9,7 @@ pub mod leader;
 pub mod progress;
 pub mod reconcile;
 pub mod references;
+pub mod roles;
 pub mod run;
 pub mod settings;
 pub mod watch;

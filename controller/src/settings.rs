@@ -3,6 +3,8 @@
 use clap::{Args, Parser};
 use dagwright_telemetry::CommonArgs;
 
+use crate::roles::AllowedRole;
+
 /// Reconciles Dagwright's resources into desired state and AWS resources.
 ///
 /// Run two replicas: one leads, the other takes over when it is lost. The Kubernetes API is found by KUBECONFIG or, in a
@@ -59,6 +61,11 @@ pub struct WorkerSettings {
     /// Execution role of WorkerPools that name none.
     #[arg(long, env = "DAGWRIGHT_DEFAULT_EXECUTION_ROLE_ARN", value_name = "ARN")]
     pub default_execution_role_arn: Option<String>,
+
+    /// Task roles that WorkerPools may name in `spec.roles.task`, as `namespace=arn` with `*` and `?` in both, comma-separated.
+    /// The default task role needs no entry. Left out, no other role is allowed.
+    #[arg(long, env = "DAGWRIGHT_ALLOWED_TASK_ROLES", value_delimiter = ',', value_name = "NAMESPACE=ARN")]
+    pub allowed_task_roles: Vec<AllowedRole>,
 
     /// URL of the dispatcher, as workers reach it.
     #[arg(long, env = "DAGWRIGHT_DISPATCHER_URL", value_name = "URL")]

@@ -41,6 +41,7 @@ reasons! {
     SEMANTICS_UNKNOWN = "SemanticsUnknown", "The operator semantics are not among those that this version ships.", "Name one that the message lists.";
     NO_NETWORK = "NoNetwork", "Neither the spec nor the controller's defaults name subnets and security groups.", "Set spec.network, or the controller's default network.";
     NO_ROLES = "NoRoles", "Neither the spec nor the controller's defaults name task and execution roles.", "Set spec.roles, or the controller's default roles.";
+    ROLE_NOT_ALLOWED = "RoleNotAllowed", "The namespace's workers may not act as the task role that the spec names.", "Name an allowed role, or have the namespace's roles added to the controller's --allowed-task-roles.";
     NO_CLUSTER = "NoCluster", "The ECS cluster of this installation does not exist.", "Create it (Terraform owns it), or correct the controller's setting.";
     NOT_OWNED = "NotOwned", "An AWS resource of the wanted name belongs to another owner.", "Remove the foreign resource, or rename the object.";
     SECRET_MISSING = "SecretMissing", "A Secret or its key does not exist.", "Create it, or correct the reference.";

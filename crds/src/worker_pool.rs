@@ -237,7 +237,8 @@ pub struct Network {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Roles {
-    /// ARN of the role that workers act as: it may receive, delete and extend messages of its own queue, nothing else.
+    /// ARN of the role that workers act as: it may receive, delete and extend messages of its own queue, nothing else. The
+    /// controller must allow it to the namespace (`--allowed-task-roles`); otherwise the pool is Stalled with reason RoleNotAllowed.
     #[schemars(regex(pattern = ROLE_ARN), length(max = 2048))]
     pub task: String,
     /// ARN of the role by which ECS pulls the image, reads the pool's token and writes logs.

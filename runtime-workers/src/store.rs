@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use dagwright_aws::{
     AwsError, Class,
-    object_write::{ObjectWriter, Renewing, SessionCredentials, Written},
+    object_write::{ObjectWriter, RenewError, Renewing, SessionCredentials, Written},
 };
 use dagwright_contracts::tasks::{Fence, Output, WrittenObject};
 use dagwright_core::objects::object_key;
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     backoff::Backoff,
     operators::{OperatorError, Reason},
-    tasks_api::TasksApi,
+    tasks_api::{ApiError, TasksApi},
 };
 
 /// How long trouble of the store is waited out before it costs an attempt: longer than a role's session takes to be renewed
@@ -35,7 +35,7 @@ impl TaskStore {
         let credentials = Renewing::new(move || {
             let api = api.clone();
             async move {
-                let session = api.credentials(fence).await?;
+                let session = api.credentials(fence).await.map_err(unavailable)?;
                 Ok(SessionCredentials {
                     access_key_id: session.access_key_id,
                     secret_access_key: session.secret_access_key,
@@ -75,6 +75,11 @@ impl TaskStore {
             }
         }
     }
+}
+
+/// A lease that is not current any more gets no rights, and no waiting changes that.
+fn unavailable(error: ApiError) -> RenewError {
+    if error.is_retryable() { RenewError::Away(error.into()) } else { RenewError::Refused(error.into()) }
 }
 
 /// Trouble that goes by without another attempt: the store, or whoever hands out its credentials, is away.

@@ -1,6 +1,6 @@
 //! The dispatcher's task API as the worker calls it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dagwright_contracts::{
     endpoints::Endpoints,
@@ -14,18 +14,21 @@ use dagwright_contracts::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::backoff::Holds;
+
 /// Of every call but a waiting claim, which gets its wait on top.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Of a check-in, which the next one replaces.
 const CHECK_IN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Calls the dispatcher with the pool's token.
+/// Calls the dispatcher with the pool's token. When it is told to come back later, calls of that kind wait as long.
 #[derive(Clone, Debug)]
 pub struct TasksApi {
     http: reqwest::Client,
     endpoints: Endpoints,
     token: BearerToken,
+    holds: Holds,
 }
 
 /// A failed call.
@@ -55,6 +58,8 @@ pub enum ApiError {
         code: String,
         /// The problem's detail.
         detail: String,
+        /// How long the dispatcher asked to wait; the next call of this kind does.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -76,7 +81,7 @@ impl TasksApi {
     /// When TLS cannot be set up.
     pub fn new(endpoints: Endpoints, token: BearerToken) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).no_proxy().build()?;
-        Ok(Self { http, endpoints, token })
+        Ok(Self { http, endpoints, token, holds: Holds::default() })
     }
 
     /// Claims tasks.
@@ -160,6 +165,7 @@ impl TasksApi {
         Request: Serialize + Sync,
         Response: DeserializeOwned,
     {
+        tokio::time::sleep(self.holds.left(operation, Instant::now())).await;
         let endpoint = self.endpoints.current();
         let base = endpoint.base.clone();
         let sent = self
@@ -182,11 +188,21 @@ impl TasksApi {
         if status >= 500 {
             self.endpoints.failed(&endpoint);
         }
+        let retry_after = retry_after(&response);
+        if let Some(length) = retry_after {
+            self.holds.hold(operation, length, Instant::now());
+        }
         let text = response.text().await.unwrap_or_default();
         let (code, detail) = match serde_json::from_str::<Problem>(&text) {
             Ok(problem) => (problem.code, problem.detail),
             Err(_) => ("NoProblem".into(), text.chars().take(300).collect()),
         };
-        Err(ApiError::Refused { operation, base, status, code, detail })
+        Err(ApiError::Refused { operation, base, status, code, detail, retry_after })
     }
+}
+
+/// In seconds; a date is what only caches send.
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    let header = response.headers().get(reqwest::header::RETRY_AFTER)?;
+    header.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

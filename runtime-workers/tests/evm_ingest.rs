@@ -129,6 +129,30 @@ async fn a_lie_is_never_written_and_names_its_provider() {
 }
 
 #[tokio::test]
+async fn a_shape_that_nobody_knows_costs_the_provider_and_not_the_task() {
+    let pool = pool().await;
+    let truth = read(&pool, &["a"]).await.unwrap();
+    let (first, second) = (pool.faults(0), pool.faults(1));
+    let rule = first.add(Rule::always(Fault::Lie(Lie::UnknownType)));
+    let error = read(&pool, &[]).await.unwrap_err();
+    assert!(first.hits(rule) > 0);
+    assert_eq!((error.reason, error.retryable), (Reason::Unverifiable, true), "{error}");
+    assert_eq!(error.provider.as_deref(), Some("a"), "{error}");
+    assert!(error.message.contains("0x55") && error.message.contains("provider a"), "{error}");
+    assert_ne!(pool.state("a"), ProviderState::Cordoned, "it is not disproved either");
+    let retried = read(&pool, &["a"]).await.unwrap();
+    assert_eq!(bytes(&retried), bytes(&truth));
+
+    // All say so: still no more than a failed attempt. How many there are is the stream's maxAttempts.
+    second.add(Rule::always(Fault::Lie(Lie::UnknownType)));
+    let error = read(&pool, &["a"]).await.unwrap_err();
+    assert_eq!(
+        (error.reason, error.retryable, error.provider.as_deref()),
+        (Reason::Unverifiable, true, Some("b"))
+    );
+}
+
+#[tokio::test]
 async fn trouble_on_the_way_is_waited_out() {
     let pool = pool().await;
     for provider in [0, 1] {

@@ -1,8 +1,9 @@
 """Starts ministack with what the local stack needs on top of it.
 
-Two things are added to the pinned version; both lean on its private names, so the version must not float:
+Three things are added to the pinned version; all lean on its private names, so the version must not float:
 
 * the four SQS actions around dead-letter queues (redrive, its listing and cancelling, and the sources of a queue);
+* the condition keys of conditional writes, which AWS has and session policies of tasks use;
 * a limit on how often it inspects running ECS tasks, since forty idle tasks otherwise fill a processor core.
 """
 
@@ -10,6 +11,7 @@ import json
 import time
 import uuid
 
+from ministack.core import iam_actions
 from ministack.services import ecs, sqs
 
 LOOK_EVERY_SECONDS = 1.0
@@ -95,6 +97,19 @@ sqs._HANDLERS.update(
         "ListDeadLetterSourceQueues": list_dead_letter_source_queues,
     }
 )
+
+object_context = iam_actions._s3_object_context
+
+
+def object_context_of_conditional_writes(iam_action, query_params, path, headers):
+    context = object_context(iam_action, query_params, path, headers)
+    if iam_action == "s3:PutObject":
+        named = {name: headers.get(name) for name in ("if-none-match", "if-match")}
+        context.update({f"s3:{name}": value for name, value in named.items() if value})
+    return context
+
+
+iam_actions._s3_object_context = object_context_of_conditional_writes
 
 inspect_task = ecs._maybe_mark_stopped
 

@@ -19,6 +19,9 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 /// Account of everything in the local endpoint.
 pub const ACCOUNT: &str = "000000000000";
 
+/// What our own processes call the installation unless told otherwise; part of every secret's name.
+const CLUSTER: &str = "local";
+
 /// Region of the local stack.
 pub const REGION: &str = "us-east-1";
 

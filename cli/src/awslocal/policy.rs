@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ACCOUNT;
+use super::{ACCOUNT, CLUSTER};
 
 /// Names that the policies are about.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl Scope<'_> {
             role("controller", &pods, self.controller()),
             role("dispatcher", &pods, self.dispatcher()),
             role("query", &tasks, vec![allow(&["s3:GetObject"], &self.objects())]),
-            role("rpc", &tasks, vec![allow(&["secretsmanager:GetSecretValue"], &self.secrets())]),
+            role("rpc", &tasks, self.rpc()),
             role("worker-task", &tasks, self.worker()),
             role("worker-execution", &tasks, self.execution()),
             role(DATA, &dispatcher, vec![allow(&["s3:GetObject", "s3:PutObject"], &self.objects())]),
@@ -95,10 +95,16 @@ impl Scope<'_> {
         ]
     }
 
+    /// RPC keys and no pool's token.
+    fn rpc(&self) -> Vec<Value> {
+        vec![allow(&READ_SECRET, &self.secrets()), deny(&READ_SECRET, &self.pool_tokens())]
+    }
+
+    /// Pools' tokens and no RPC key.
     fn execution(&self) -> Vec<Value> {
         let log_group = format!("arn:aws:logs:{}:{ACCOUNT}:log-group:{}:*", self.region, self.log_group);
         vec![
-            allow(&["secretsmanager:GetSecretValue"], &self.secrets()),
+            allow(&READ_SECRET, &self.pool_tokens()),
             allow(&["logs:CreateLogStream", "logs:PutLogEvents"], &[log_group]),
         ]
     }
@@ -111,8 +117,18 @@ impl Scope<'_> {
         vec![self.queue("dw-*")]
     }
 
+    fn secret(&self, name: &str) -> Vec<String> {
+        vec![format!("arn:aws:secretsmanager:{}:{ACCOUNT}:secret:dagwright/{CLUSTER}/{name}", self.region)]
+    }
+
     fn secrets(&self) -> Vec<String> {
-        vec![format!("arn:aws:secretsmanager:{}:{ACCOUNT}:secret:dagwright/*", self.region)]
+        self.secret("*")
+    }
+
+    /// `{namespace}/pools/{pool}/token`, to whose ARNs Secrets Manager adds six characters. An RPC key's name,
+    /// `{namespace}/{pool}/{provider}`, has one part less and never matches.
+    fn pool_tokens(&self) -> Vec<String> {
+        self.secret("*/pools/*/token-??????")
     }
 
     fn objects(&self) -> Vec<String> {
@@ -146,19 +162,18 @@ const DISPATCHER_SQS: [&str; 4] =
 
 const DEAD_LETTER_SQS: [&str; 3] = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:DeleteMessageBatch"];
 
-const CONTROLLER_SQS: [&str; 8] = [
+// The controller's are the calls of `lib/aws`: what it does not call, it may not. It writes secrets and cannot read one.
+const CONTROLLER_SQS: [&str; 7] = [
     "sqs:CreateQueue",
     "sqs:DeleteQueue",
     "sqs:GetQueueUrl",
     "sqs:GetQueueAttributes",
     "sqs:SetQueueAttributes",
     "sqs:TagQueue",
-    "sqs:UntagQueue",
     "sqs:ListQueueTags",
 ];
 
-const CONTROLLER_ANY: [&str; 11] = [
-    "sqs:ListQueues",
+const CONTROLLER_ANY: [&str; 8] = [
     // The local endpoint does not see which clusters it is asked about.
     "ecs:DescribeClusters",
     "secretsmanager:ListSecrets",
@@ -168,26 +183,16 @@ const CONTROLLER_ANY: [&str; 11] = [
     "ecs:DescribeTaskDefinition",
     "ecs:ListTaskDefinitions",
     "ecs:TagResource",
-    "ecs:UntagResource",
-    "ecs:ListTagsForResource",
 ];
 
-const CONTROLLER_ECS: [&str; 8] = [
-    "ecs:CreateService",
-    "ecs:UpdateService",
-    "ecs:DeleteService",
-    "ecs:DescribeServices",
-    "ecs:ListServices",
-    "ecs:DescribeTasks",
-    "ecs:ListTasks",
-    "ecs:StopTask",
-];
+const CONTROLLER_ECS: [&str; 4] =
+    ["ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices"];
 
-const CONTROLLER_SECRETS: [&str; 7] = [
+const READ_SECRET: [&str; 1] = ["secretsmanager:GetSecretValue"];
+
+const CONTROLLER_SECRETS: [&str; 5] = [
     "secretsmanager:CreateSecret",
     "secretsmanager:PutSecretValue",
-    "secretsmanager:GetSecretValue",
-    "secretsmanager:UpdateSecret",
     "secretsmanager:DeleteSecret",
     "secretsmanager:DescribeSecret",
     "secretsmanager:TagResource",
@@ -212,6 +217,10 @@ fn document(statements: &[Value]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 
+fn deny(actions: &[&str], resources: &[String]) -> Value {
+    json!({ "Effect": "Deny", "Action": actions, "Resource": resources })
+}
+
 fn allow(actions: &[&str], resources: &[String]) -> Value {
     json!({ "Effect": "Allow", "Action": actions, "Resource": resources })
 }
@@ -233,6 +242,7 @@ mod tests {
             let text = role.policy.to_string();
             assert!(!text.contains(":*\"") || role.key == "worker-execution", "{}: {text}", role.key);
             assert!(!text.contains("arn:aws:s3:::*"), "{}: {text}", role.key);
+            assert!(!text.contains(":secret:dagwright/*"), "{}: {text}", role.key);
         }
     }
 }

@@ -6,7 +6,8 @@ use aws_sdk_ecs::types::{ContainerDefinition, NetworkMode};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use aws_sdk_sqs::types::{
-    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, SendMessageBatchRequestEntry,
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, QueueAttributeName,
+    SendMessageBatchRequestEntry,
 };
 use serde_json::Value;
 
@@ -86,9 +87,22 @@ async fn each_role_may_do_its_work_and_no_more() {
     denied!(s3.put_object().bucket(&made.bucket).key("a/1"));
     denied!(s3.list_objects_v2().bucket(&made.bucket));
     let secrets = aws_sdk_secretsmanager::Client::new(&role("rpc").await);
-    allowed!(secrets.get_secret_value().secret_id("dagwright/demo/key"));
-    denied!(secrets.create_secret().name("dagwright/demo/other").secret_string("x"));
+    allowed!(secrets.get_secret_value().secret_id(RPC_KEY));
+    denied!(secrets.get_secret_value().secret_id(POOL_TOKEN));
+    denied!(secrets.get_secret_value().secret_id("dagwright/elsewhere/demo/chain/a"));
+    denied!(secrets.create_secret().name("dagwright/local/demo/chain/other").secret_string("x"));
+    let secrets = aws_sdk_secretsmanager::Client::new(&role("worker-execution").await);
+    allowed!(secrets.get_secret_value().secret_id(POOL_TOKEN));
+    denied!(secrets.get_secret_value().secret_id(RPC_KEY));
+    denied!(secrets.get_secret_value().secret_id(TOKENLIKE_KEY));
+    denied!(secrets.get_secret_value().secret_id("dagwright/elsewhere/demo/pools/ingest/token"));
 }
+
+/// What the controller names them.
+const POOL_TOKEN: &str = "dagwright/local/demo/pools/ingest/token";
+const RPC_KEY: &str = "dagwright/local/demo/chain/a";
+/// A key of an RpcPool `pools` whose provider is called `token`.
+const TOKENLIKE_KEY: &str = "dagwright/local/demo/pools/token";
 
 async fn controller_scope(aws: &SdkConfig, made: &super::Bootstrapped) {
     let worker_role = &made.role_arns["worker-task"];
@@ -98,10 +112,44 @@ async fn controller_scope(aws: &SdkConfig, made: &super::Bootstrapped) {
     denied!(sqs.create_queue().queue_name("other"));
     let url = sqs.get_queue_url().queue_name("dw-00000000-ingest").send().await.unwrap();
     denied!(sqs.send_message().queue_url(url.queue_url().unwrap()).message_body("x"));
+    let queue = url.queue_url().unwrap();
+    allowed!(sqs.get_queue_attributes().queue_url(queue));
+    allowed!(sqs.list_queue_tags().queue_url(queue));
+    allowed!(sqs.tag_queue().queue_url(queue).tags("a", "b"));
+    allowed!(
+        sqs.set_queue_attributes().queue_url(queue).attributes(QueueAttributeName::VisibilityTimeout, "45")
+    );
+    denied!(sqs.untag_queue().queue_url(queue).tag_keys("a"));
+    denied!(sqs.purge_queue().queue_url(queue));
+    allowed!(sqs.create_queue().queue_name("dw-00000000-gone"));
+    let gone = sqs.get_queue_url().queue_name("dw-00000000-gone").send().await.unwrap();
+    allowed!(sqs.delete_queue().queue_url(gone.queue_url().unwrap()));
+    controller_secrets(aws).await;
+    controller_ecs(aws, worker_role).await;
+    denied!(aws_sdk_s3::Client::new(aws).get_object().bucket(&made.bucket).key("a/1"));
+    denied!(aws_sdk_iam::Client::new(aws).create_role().role_name("x").assume_role_policy_document("{}"));
+}
+
+/// It writes secrets and reads none.
+async fn controller_secrets(aws: &SdkConfig) {
     let secrets = aws_sdk_secretsmanager::Client::new(aws);
     allowed!(secrets.list_secrets());
-    allowed!(secrets.create_secret().name("dagwright/demo/key").secret_string("x"));
+    for name in [RPC_KEY, TOKENLIKE_KEY, POOL_TOKEN] {
+        allowed!(secrets.create_secret().name(name).secret_string("x"));
+    }
+    allowed!(secrets.describe_secret().secret_id(RPC_KEY));
+    allowed!(secrets.put_secret_value().secret_id(RPC_KEY).secret_string("y"));
+    let tag = aws_sdk_secretsmanager::types::Tag::builder().key("a").value("b").build();
+    allowed!(secrets.tag_resource().secret_id(RPC_KEY).tags(tag));
+    denied!(secrets.get_secret_value().secret_id(RPC_KEY));
     denied!(secrets.create_secret().name("other").secret_string("x"));
+    denied!(secrets.create_secret().name("dagwright/elsewhere/demo/chain/a").secret_string("x"));
+    let gone = "dagwright/local/demo/chain/gone";
+    allowed!(secrets.create_secret().name(gone).secret_string("x"));
+    allowed!(secrets.delete_secret().secret_id(gone).force_delete_without_recovery(true));
+}
+
+async fn controller_ecs(aws: &SdkConfig, worker_role: &str) {
     let ecs = aws_sdk_ecs::Client::new(aws);
     allowed!(ecs.describe_services().cluster("dagwright").services("dw-none"));
     let container = ContainerDefinition::builder().name("worker").image("dagwright/worker:local").build();
@@ -112,9 +160,15 @@ async fn controller_scope(aws: &SdkConfig, made: &super::Bootstrapped) {
     let create =
         ecs.create_service().cluster("dagwright").service_name("dw-00000000-ingest").desired_count(0);
     allowed!(create.task_definition("dw-00000000-ingest"));
+    allowed!(ecs.describe_clusters().clusters("dagwright"));
+    allowed!(ecs.describe_task_definition().task_definition("dw-00000000-ingest"));
+    allowed!(ecs.list_task_definitions().family_prefix("dw-00000000-ingest"));
+    let service = "dw-00000000-ingest";
+    allowed!(ecs.update_service().cluster("dagwright").service(service).desired_count(0));
     denied!(ecs.create_cluster().cluster_name("other"));
-    denied!(aws_sdk_s3::Client::new(aws).get_object().bucket(&made.bucket).key("a/1"));
-    denied!(aws_sdk_iam::Client::new(aws).create_role().role_name("x").assume_role_policy_document("{}"));
+    denied!(ecs.run_task().cluster("dagwright").task_definition(service));
+    denied!(ecs.execute_command().cluster("dagwright").task("t").command("sh").interactive(true));
+    denied!(ecs.stop_task().cluster("dagwright").task("t"));
 }
 
 async fn dispatcher_scope(aws: &SdkConfig, made: &super::Bootstrapped) {

@@ -42,6 +42,11 @@ pub struct Args {
     #[arg(long, env = "DAGWRIGHT_ECS_CLUSTER", value_name = "NAME")]
     pub ecs_cluster: String,
 
+    /// Postgres connections for claims, completions and failures. So many such calls run at once and four times as many wait;
+    /// the rest gets 429 and comes back. Heartbeats and releases have connections of their own.
+    #[arg(long, env = "DAGWRIGHT_BULK_CONNECTIONS", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=200), value_name = "N")]
+    pub bulk_connections: u32,
+
     /// How long a committed object goes unchecked before somebody looks whether it is still there.
     #[arg(long, env = "DAGWRIGHT_OBJECT_CHECK_AGE", default_value = "30s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub object_check_age: Duration,

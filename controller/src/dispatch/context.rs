@@ -13,8 +13,9 @@ use super::{Args, Wakes, hints::Hints, loops::Quarantine};
 /// What the API and the loops share.
 #[derive(Clone)]
 pub struct Dispatcher {
-    /// State database.
+    /// State database: the loops' connections, and in the API those of the call's lane.
     pub db: PgPool,
+    lanes: LaneConnections,
     /// Notifications of it.
     pub wakes: Wakes,
     /// Cancelled when the process is to end.
@@ -37,6 +38,16 @@ pub struct Dispatcher {
     pub(crate) hints: Arc<Hints>,
 }
 
+/// Connections of heartbeats and releases: enough for many workers, because these calls are short.
+pub(crate) const VITAL_CONNECTIONS: u32 = 4;
+
+/// Connections that no loop and no other lane can use up.
+#[derive(Clone)]
+struct LaneConnections {
+    vital: PgPool,
+    bulk: PgPool,
+}
+
 /// What is left alone for a while, per kind of work.
 pub(crate) struct Quarantines {
     pub(crate) publish: Quarantine,
@@ -49,8 +60,13 @@ impl Dispatcher {
     /// Over an open database and an SDK configuration.
     #[must_use]
     pub fn new(args: Args, db: PgPool, aws: SdkConfig, stop: CancellationToken) -> Self {
+        let lanes = LaneConnections {
+            vital: dagwright_state::sibling(&db, VITAL_CONNECTIONS),
+            bulk: dagwright_state::sibling(&db, args.bulk_connections),
+        };
         Self {
             db,
+            lanes,
             wakes: Wakes::default(),
             stop,
             objects: ObjectChecker::new(&aws),
@@ -68,6 +84,14 @@ impl Dispatcher {
                 scale: Quarantine::new("scale"),
             }),
         }
+    }
+
+    pub(crate) fn over_vital_connections(&self) -> Self {
+        Self { db: self.lanes.vital.clone(), ..self.clone() }
+    }
+
+    pub(crate) fn over_bulk_connections(&self) -> Self {
+        Self { db: self.lanes.bulk.clone(), ..self.clone() }
     }
 
     /// A transaction of the state database.

@@ -216,3 +216,32 @@ async fn a_pool_on_demand_has_no_service_and_repeats_ecs_words() {
     world.gone("WorkerPool", "ingest").await;
     assert!(aws.definitions.latest(&aws.name).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_pool_may_only_name_task_roles_of_its_namespace() {
+    let world = World::start().await;
+    let roles = &world.infra.aws.role_arns;
+    let mut pool = worker_pool("ingest");
+    // Allowed to another namespace, allowed to nobody, and one that every process of ours would like to be.
+    for role in
+        ["arn:aws:iam::000000000000:role/else", "arn:aws:iam::000000000000:role/none", &roles["dispatcher"]]
+    {
+        pool["spec"]["roles"] = json!({ "task": role, "execution": roles["worker-execution"] });
+        world.apply(&pool).await;
+        let text = world.stalled("WorkerPool", "ingest", "RoleNotAllowed").await;
+        assert!(
+            text.starts_with("spec.roles.task: ") && text.contains(role) && text.contains(&world.namespace),
+            "{text}"
+        );
+    }
+    assert!(
+        aws(&world).queues.describe(&aws(&world).name).await.unwrap().is_none(),
+        "nothing was made for it"
+    );
+    // The default needs no entry, a role of the list no default.
+    for role in [roles["worker-task"].as_str(), "arn:aws:iam::000000000000:role/team-ingest"] {
+        pool["spec"]["roles"]["task"] = json!(role);
+        world.apply(&pool).await;
+        world.ready("WorkerPool", "ingest").await;
+    }
+}

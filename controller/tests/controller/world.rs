@@ -26,6 +26,10 @@ pub(crate) struct World {
     pub(crate) state: PgPool,
 }
 
+/// What the tests' namespaces may name, and another one.
+const ALLOWED_TASK_ROLES: &str =
+    "test-*=arn:aws:iam::000000000000:role/team-*,else=arn:aws:iam::000000000000:role/else";
+
 /// Starts a replica under a name.
 pub(crate) fn controller(name: &str, lease_namespace: &str) -> Process {
     controller_with(name, lease_namespace, &[])
@@ -46,6 +50,7 @@ pub(crate) fn controller_with(name: &str, lease_namespace: &str, own: &[(&str, S
         ("DAGWRIGHT_DEFAULT_SECURITY_GROUPS", infra.aws.security_groups.join(",")),
         ("DAGWRIGHT_DEFAULT_TASK_ROLE_ARN", role("worker-task")),
         ("DAGWRIGHT_DEFAULT_EXECUTION_ROLE_ARN", role("worker-execution")),
+        ("DAGWRIGHT_ALLOWED_TASK_ROLES", ALLOWED_TASK_ROLES.to_owned()),
         ("DAGWRIGHT_DISPATCHER_URL", "http://127.0.0.1:9".to_owned()),
         ("DAGWRIGHT_RPC_URL", "http://127.0.0.1:9".to_owned()),
         ("DAGWRIGHT_WORKER_LOG_GROUP", "/dagwright/test/workers".to_owned()),

@@ -29,9 +29,11 @@ use crate::support::{
 /// How long a service may take to follow.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// An installation with AWS, and the roles of its processes.
 pub(crate) struct World {
     pub(crate) aws: AwsEndpoint,
     pub(crate) setup: Setup,
+    pub(crate) role_arns: BTreeMap<&'static str, String>,
     pub(crate) queue: String,
     dead_letters: String,
 }
@@ -56,11 +58,11 @@ pub(crate) async fn world(db: &PgPool) -> World {
     sqlx::query(sql).bind(&queue).bind(&dead_letters).bind(pool().0).execute(db).await.unwrap();
     let role = as_role(&aws, &made.role_arns["dispatcher"]).await;
     let setup = Setup { aws: role, data_role_arn: made.role_arns["data"].clone(), ..Setup::default() };
-    World { aws, setup, queue, dead_letters }
+    World { aws, setup, role_arns: made.role_arns, queue, dead_letters }
 }
 
 /// The rights of a role, as the local stack hands them to our processes.
-async fn as_role(aws: &AwsEndpoint, arn: &str) -> SdkConfig {
+pub(crate) async fn as_role(aws: &AwsEndpoint, arn: &str) -> SdkConfig {
     let endpoint = CredentialsEndpoint::start(([127, 0, 0, 1], 0).into(), aws.url.clone()).await.unwrap();
     let env: BTreeMap<String, String> = endpoint.env_for(arn).into_iter().collect();
     let call = client().get(&env["AWS_CONTAINER_CREDENTIALS_FULL_URI"]);

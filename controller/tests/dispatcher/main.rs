@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test panics with what went wrong")]
 
 mod auth;
+mod credentials;
 mod follow;
 mod life;
 mod queue_down;
+mod overload;
+mod rights;
 mod support;
 mod sweep;
 mod waiting;

@@ -35,6 +35,7 @@ pub(crate) struct Setup {
     pub(crate) data_role_arn: String,
     pub(crate) rpc_url: String,
     pub(crate) sweep_age: &'static str,
+    pub(crate) bulk_connections: u32,
 }
 
 impl Default for Setup {
@@ -46,6 +47,7 @@ impl Default for Setup {
             data_role_arn: "arn:aws:iam::000000000000:role/none".into(),
             rpc_url: "http://127.0.0.1:9".into(),
             sweep_age: "24h",
+            bulk_connections: 12,
         }
     }
 }
@@ -74,6 +76,8 @@ impl Replica {
             "100",
             "--sweep-age",
             setup.sweep_age,
+            "--bulk-connections",
+            &setup.bulk_connections.to_string(),
         ];
         let dispatcher =
             Dispatcher::new(Args::parse_from(flags), db.clone(), setup.aws.clone(), stop.clone());

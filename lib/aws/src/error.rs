@@ -1,5 +1,8 @@
 //! SDK errors become meaning here, and only here.
 
+use std::error::Error;
+
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 
 /// What a failed call means for the caller.
@@ -56,7 +59,7 @@ impl AwsError {
     pub fn new<E, R>(operation: &'static str, object: impl Into<String>, error: &SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug,
+        R: std::fmt::Debug + 'static,
     {
         let (class, message) = match error {
             SdkError::ServiceError(service) => {
@@ -71,7 +74,10 @@ impl AwsError {
             }
             SdkError::ConstructionFailure(_) => (Class::Permanent, "the request could not be built".into()),
             SdkError::TimeoutError(_) => (Class::Transient, "timed out".into()),
-            SdkError::DispatchFailure(failure) => (Class::Transient, format!("no connection: {failure:?}")),
+            SdkError::DispatchFailure(failure) => match refused_credentials(error) {
+                Some(why) => (Class::Denied, why),
+                None => (Class::Transient, format!("no connection: {failure:?}")),
+            },
             _ => (Class::Transient, "no readable answer".into()),
         };
         Self { operation, object: object.into(), class, message }
@@ -89,6 +95,16 @@ impl AwsError {
         let message = format!("{code}: {}", message.unwrap_or_default());
         Self { operation, object: object.into(), class: classify(code), message }
     }
+}
+
+/// Why the source of credentials refuses for good, if that is why the call was not even sent.
+fn refused_credentials(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut sources = std::iter::successors(Some(error), |&error: &&(dyn Error + 'static)| error.source());
+    let credentials = sources.find_map(|source| source.downcast_ref::<CredentialsError>())?;
+    let CredentialsError::InvalidConfiguration(_) = credentials else { return None };
+    let reasons =
+        std::iter::successors(credentials.source(), |&error: &&(dyn Error + 'static)| error.source());
+    Some(reasons.map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }
 
 fn classify(code: &str) -> Class {

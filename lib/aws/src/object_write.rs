@@ -1,18 +1,24 @@
 //! Writing an object once, at its final key, with credentials that somebody else renews.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, error::CredentialsError, future},
 };
 use aws_sdk_s3::{
+    config::IdentityCache,
     primitives::ByteStream,
     types::{ChecksumAlgorithm, ChecksumMode},
 };
 use bytes::Bytes;
 
 use crate::{AwsError, Class};
+
+/// Sessions are renewed this long before they end, or up to half of it later, as the SDK jitters: neither a long upload nor a clock that is minutes off meets the end.
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+/// Of one renewal; the function that fetches has its own, shorter limits.
+const RENEW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Writes objects under the keys that its credentials allow.
 #[derive(Clone, Debug)]
@@ -33,7 +39,11 @@ impl ObjectWriter {
     /// Writes with `credentials`, everything else as `config` says.
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig, credentials: impl ProvideCredentials + 'static) -> Self {
-        let config = aws_sdk_s3::config::Builder::from(config).credentials_provider(credentials).build();
+        let cache = IdentityCache::lazy().buffer_time(RENEW_BEFORE).load_timeout(RENEW_TIMEOUT).build();
+        let config = aws_sdk_s3::config::Builder::from(config)
+            .credentials_provider(credentials)
+            .identity_cache(cache)
+            .build();
         Self { client: aws_sdk_s3::Client::from_conf(config) }
     }
 
@@ -83,7 +93,18 @@ impl ObjectWriter {
     }
 }
 
-/// A source of session credentials as a function that fetches them; the SDK caches what it returns until shortly before
+/// Why no session was to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// Nor ever will be: calls fail as [`Class::Denied`].
+    #[error("credentials are refused")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// For now: calls fail as [`Class::Transient`].
+    #[error("credentials cannot be had now")]
+    Away(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A source of session credentials as a function that fetches them; the SDK caches what it returns until a while before
 /// it expires.
 pub struct Renewing<F>(Arc<F>);
 
@@ -103,14 +124,17 @@ impl<F> std::fmt::Debug for Renewing<F> {
 impl<F, Fut> ProvideCredentials for Renewing<F>
 where
     F: Fn() -> Fut + Send + Sync,
-    Fut: Future<Output = Result<SessionCredentials, Box<dyn std::error::Error + Send + Sync>>> + Send,
+    Fut: Future<Output = Result<SessionCredentials, RenewError>> + Send,
 {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            let session = (self.0)().await.map_err(CredentialsError::provider_error)?;
+            let session = (self.0)().await.map_err(|error| match error {
+                RenewError::Refused(_) => CredentialsError::invalid_configuration(error),
+                RenewError::Away(_) => CredentialsError::provider_error(error),
+            })?;
             Ok(Credentials::new(
                 session.access_key_id,
                 session.secret_access_key,

@@ -14,7 +14,9 @@ pub mod verify;
 
 pub use output::{OutputKind, UnknownOutputKind};
 pub use profile::{Profile, profile};
-pub use verify::{Asked, BlockReport, Check, Level, Outcome, VerifiedBundle, VerifyRequest, verify_block};
+pub use verify::{
+    Asked, BlockReport, Check, Doubt, Level, Outcome, VerifiedBundle, VerifyRequest, verify_block,
+};
 
 /// Semantics of the `evm_ingest` operator: raised only when the rows it writes for the same chain data change.
 /// It enters the materialisation hash, so raising it rebuilds every dataset of the operator.

@@ -19,12 +19,21 @@ pub fn connect(url: &str, app_name: &str) -> Result<PgPool> {
         .application_name(app_name)
         // A statement that runs longer is stuck behind a lock that its holder lost; holding on would only add to the queue.
         .options([("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "60s")]);
-    let pool = PgPoolOptions::new()
-        .max_connections(16)
+    Ok(pool(options, 16))
+}
+
+/// A second pool of connections to the same database, so that what uses up one leaves the other alone.
+#[must_use]
+pub fn sibling(of: &PgPool, max_connections: u32) -> PgPool {
+    pool((*of.connect_options()).clone(), max_connections)
+}
+
+fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(5))
         .idle_timeout(Duration::from_secs(300))
-        .connect_lazy_with(options);
-    Ok(pool)
+        .connect_lazy_with(options)
 }
 
 /// One connection of its own that listens on channels.

@@ -39,7 +39,7 @@ pub mod status;
 mod task_rows;
 pub mod workers;
 
-pub use connect::{begin, commit, connect, listen, next_notification, ping};
+pub use connect::{begin, commit, connect, listen, next_notification, ping, sibling};
 pub use error::{Error, Result};
 pub use migrate::migrate;
 pub use task_rows::{Cause, Jitter};

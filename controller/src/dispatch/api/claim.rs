@@ -15,6 +15,7 @@ use sqlx::PgConnection;
 
 use super::{
     auth::{Pool, own_tasks},
+    lanes::Place,
     reject::{self, Body},
 };
 use crate::dispatch::{
@@ -36,6 +37,7 @@ const MAX_FURTHER: u32 = 100;
 pub(super) async fn claim(
     State(dispatcher): State<Dispatcher>,
     pool: Pool,
+    mut place: Place,
     Body(request): Body<ClaimRequest>,
 ) -> Result<Json<ClaimResponse>, Rejection> {
     let began = Instant::now();
@@ -58,10 +60,13 @@ pub(super) async fn claim(
         let pool_id = pool.0.pool_id;
         // Never at once again: what a dear look from the beginning would find has to wait until it is due.
         let look = dispatcher.hints.claims(pool_id).due_in(Instant::now(), LOOK);
-        tokio::select! {
-            () = dispatcher.stop.cancelled() => {}
-            () = wait(&mut wakes, left.min(look.max(SOON)), |wake| wake == Wake::Tasks(pool_id)) => {}
-        }
+        let woken = async {
+            tokio::select! {
+                () = dispatcher.stop.cancelled() => {}
+                () = wait(&mut wakes, left.min(look.max(SOON)), |wake| wake == Wake::Tasks(pool_id)) => {}
+            }
+        };
+        place.outside(woken).await;
     }
 }
 

@@ -1,5 +1,5 @@
 use axum::{Json, extract::State};
-use dagwright_aws::task_credentials::WriteAccess;
+use dagwright_aws::task_credentials::TaskAccess;
 use dagwright_contracts::tasks::{CredentialsRequest, CredentialsResponse};
 use dagwright_state::lease;
 use dagwright_telemetry::Rejection;
@@ -23,11 +23,13 @@ pub(super) async fn credentials(
     dagwright_state::commit(tx).await.map_err(reject::state)?;
     let scope = scope.ok_or_else(|| reject::stale_lease(fence.task_id))?;
     let versions: Vec<_> = scope.outputs.iter().map(|(_, version)| *version).collect();
-    let access = WriteAccess {
+    let access = TaskAccess {
         bucket: &dispatcher.args.data_bucket,
         namespace: &scope.namespace,
         attempt: fence.attempt_id,
-        versions: &versions,
+        outputs: &versions,
+        // No operator of this version reads datasets.
+        inputs: &[],
     };
     let session = dispatcher.credentials.session(&access).await.map_err(|e| reject::aws(&e))?;
     Ok(Json(CredentialsResponse {

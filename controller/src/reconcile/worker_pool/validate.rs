@@ -4,7 +4,7 @@ use dagwright_aws::services::{Capacity, Network};
 use dagwright_core::{ids::PoolId, names::aws_name};
 use dagwright_crds::{
     WorkerPool,
-    conditions::{INVALID_SPEC, NO_CLUSTER, NO_NETWORK, NO_ROLES, NOT_OWNED},
+    conditions::{INVALID_SPEC, NO_CLUSTER, NO_NETWORK, NO_ROLES, NOT_OWNED, ROLE_NOT_ALLOWED},
     worker_pool::{RunMode, WorkerPoolSpec},
 };
 use serde_json::{Value, json};
@@ -14,6 +14,8 @@ use crate::{
     context::{Context, OWNER_TAG},
     engine::Stall,
     reconcile::place,
+    roles::AllowedRole,
+    settings::WorkerSettings,
 };
 
 /// A pool with every default filled in.
@@ -159,6 +161,7 @@ fn container(ctx: &Context, pool: &WorkerPool, namespace: &str, name: &str) -> R
             "spec.roles.task: an execution role cannot be a task role; name a role that the worker may be",
         ));
     }
+    may_act_as(given, namespace, &task_role_arn)?;
     // What is left of the stop timeout is for the end of the process itself.
     let stop_timeout = spec.stop_timeout().as_secs();
     let grace = stop_timeout.saturating_sub(3).max(1);
@@ -190,6 +193,21 @@ fn container(ctx: &Context, pool: &WorkerPool, namespace: &str, name: &str) -> R
         environment: environment.map(|(k, v)| (k.to_owned(), v)).into(),
         logs: given.worker_log_group.clone().map(|group| (group, ctx.aws.region.clone())),
     })
+}
+
+/// The image gets the role's keys, so that a namespace may name only the roles that are its own.
+fn may_act_as(given: &WorkerSettings, namespace: &str, role: &str) -> Result<(), Stall> {
+    if given.default_task_role_arn.as_deref() == Some(role)
+        || AllowedRole::any(&given.allowed_task_roles, namespace, role)
+    {
+        return Ok(());
+    }
+    Err(Stall::new(
+        ROLE_NOT_ALLOWED,
+        format!(
+            "spec.roles.task: workers of namespace {namespace} may not act as {role}; name an allowed role, or add {namespace}={role} to the controller's --allowed-task-roles"
+        ),
+    ))
 }
 
 /// Nothing that carries another owner's tag is ever touched.

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub use derived::{blob_gas_used, contract_address, effective_gas_price, gas_used};
 pub use links::{BrokenLink, RangeEdges, verify_links};
-pub use outcome::Outcome;
+pub use outcome::{Doubt, Outcome};
 use outcome::{Fault, judge};
 
 use crate::{

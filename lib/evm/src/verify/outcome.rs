@@ -11,15 +11,25 @@ use crate::{encode::Unencodable, profile::Proof};
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     Verified,
-    Unverifiable { reason: String },
+    Unverifiable { reason: String, doubt: Doubt },
     Failed { field: String, expected: String, got: String },
+}
+
+/// What keeps a check from deciding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// The chain: no answer of any provider could be proven.
+    Chain,
+    /// This answer, such as a type or a field that no rule knows: another provider's may be provable.
+    Answer,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Verified => f.write_str("verified"),
-            Self::Unverifiable { reason } => write!(f, "unverifiable: {reason}"),
+            Self::Unverifiable { reason, .. } => write!(f, "unverifiable: {reason}"),
             Self::Failed { field, expected, got } => {
                 write!(f, "failed: {field}: expected {expected}, got {got}")
             }
@@ -87,13 +97,15 @@ pub(super) fn same_if_given<T: PartialEq + fmt::Debug>(
 /// What a fault means on a chain of which so much is known.
 pub(super) fn judge(proof: Proof, result: Result<(), Fault>) -> Outcome {
     if let Proof::Impossible(reason) = proof {
-        return Outcome::Unverifiable { reason: reason.to_owned() };
+        return Outcome::Unverifiable { reason: reason.to_owned(), doubt: Doubt::Chain };
     }
     match (result, proof) {
         (Ok(()), _) => Outcome::Verified,
-        (Err(Fault::Unknown(reason)), _) => Outcome::Unverifiable { reason },
+        (Err(Fault::Unknown(reason)), _) => Outcome::Unverifiable { reason, doubt: Doubt::Answer },
         (Err(Fault::Mismatch { field, expected, got }), Proof::Tentative(reason)) => Outcome::Unverifiable {
             reason: format!("{reason} ({field}: computed {expected}, answered {got})"),
+            // Rules that hold for most blocks: what breaks them may be the chain, or a lie.
+            doubt: Doubt::Answer,
         },
         (Err(Fault::Mismatch { field, expected, got }), _) => Outcome::Failed { field, expected, got },
     }

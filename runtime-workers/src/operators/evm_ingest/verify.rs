@@ -2,7 +2,7 @@
 
 use dagwright_contracts::{gateway::VerificationFailure, tasks::Verification};
 use dagwright_evm::{
-    BlockReport, Level, Outcome, VerifiedBundle, VerifyRequest,
+    BlockReport, Doubt, Level, Outcome, VerifiedBundle, VerifyRequest,
     json::{decode_block, decode_receipts},
     verify::verify_links,
 };
@@ -19,7 +19,7 @@ pub(super) enum Fault {
     /// It contradicts itself or what was asked.
     Wrong(VerificationFailure),
     /// It cannot be proven, and proof is asked for.
-    Unproven { provider: String, message: String },
+    Unproven { provider: String, message: String, doubt: Doubt },
 }
 
 impl Fault {
@@ -47,12 +47,17 @@ impl Fault {
                 );
                 OperatorError::new(Reason::VerificationFailed, message).blame(provider)
             }
-            Self::Unproven { provider, message } => OperatorError::new(
-                Reason::Unverifiable,
-                format!(
+            Self::Unproven { provider, message, doubt } => {
+                let message = format!(
                     "{message} (from provider {provider} of RpcPool {pool}); set verification to Recorded to store it with its level"
-                ),
-            ),
+                );
+                let error = OperatorError::new(Reason::Unverifiable, message);
+                match doubt {
+                    Doubt::Chain => error,
+                    // A shape of the answer's own, which costs that provider: unless all give it, another attempt can do better.
+                    Doubt::Answer => error.retryable(true).blame(provider),
+                }
+            }
         }
     }
 }
@@ -74,7 +79,8 @@ pub(super) fn verify(plan: &Plan, raw: &RawBundle) -> Result<VerifiedBundle, Fau
     let bundle = VerifiedBundle::verify(plan.profile, block, receipts, VerifyRequest::by_number(raw.number))
         .map_err(|report| wrong(&failed_field(&report), report.summary()))?;
     if bundle.report().level() != Level::Verified && plan.config.verification == Verification::Required {
-        return Err(Fault::Unproven { provider: raw.provider.clone(), message: unproven(bundle.report()) });
+        let (message, doubt) = unproven(bundle.report());
+        return Err(Fault::Unproven { provider: raw.provider.clone(), message, doubt });
     }
     Ok(bundle)
 }
@@ -88,14 +94,17 @@ fn failed_field(report: &BlockReport) -> String {
     })
 }
 
-fn unproven(report: &BlockReport) -> String {
-    let reasons = report.checks.iter().filter_map(|result| match &result.outcome {
-        Outcome::Unverifiable { reason } if result.check.guards_rows() => {
-            Some(format!("{}: {reason}", result.check.as_str()))
+/// What is open, and whether another answer could close it: the chain itself decides when it doubts but one check.
+fn unproven(report: &BlockReport) -> (String, Doubt) {
+    let open = report.checks.iter().filter_map(|result| match &result.outcome {
+        Outcome::Unverifiable { reason, doubt } if result.check.guards_rows() => {
+            Some((format!("{}: {reason}", result.check.as_str()), *doubt))
         }
         _ => None,
     });
-    format!("block {} cannot be proven: {}", report.number, reasons.collect::<Vec<_>>().join("; "))
+    let (reasons, doubts): (Vec<_>, Vec<_>) = open.unzip();
+    let doubt = if doubts.contains(&Doubt::Chain) { Doubt::Chain } else { Doubt::Answer };
+    (format!("block {} cannot be proven: {}", report.number, reasons.join("; ")), doubt)
 }
 
 /// Checks that a block follows the one before. Each is consistent by itself, so that this is a fork or a reorg between two

@@ -33,6 +33,8 @@ pub enum Lie {
     AlterSender,
     /// The state root differs, the hash does not.
     AlterHeader,
+    /// A transaction and its receipt have a type that nobody knows: nothing about it can be proven or disproved.
+    UnknownType,
     /// The receipts of a neighbour.
     SiblingReceipts,
     /// A neighbour of the block that was asked for.
@@ -66,6 +68,7 @@ impl Lie {
     fn is_about(&self, method: &str) -> bool {
         match self {
             Self::Null => true,
+            Self::UnknownType => matches!(method, "eth_getBlockByNumber" | "eth_getBlockReceipts"),
             Self::ShortReceipts
             | Self::EmptyReceipts
             | Self::NullInsideReceipts
@@ -150,6 +153,10 @@ impl Lie {
             Self::AlterValue => alter(result.pointer_mut("/transactions/0/value")?)?,
             Self::AlterSender => alter(result.pointer_mut("/transactions/0/from")?)?,
             Self::AlterHeader => alter(result.get_mut("stateRoot")?)?,
+            Self::UnknownType => {
+                let first = if result.is_array() { "/0/type" } else { "/transactions/0/type" };
+                *result.pointer_mut(first)? = json!("0x55");
+            }
             Self::SiblingReceipts | Self::OtherBlock => return None,
         }
         Some(())
