@@ -2,82 +2,14 @@
 //! out, the provider is named, and another one's answers give the same bytes as the truth.
 #![expect(clippy::unwrap_used, reason = "a test panics with what went wrong")]
 
-use dagwright_contracts::{
-    endpoints::Endpoints,
-    gateway::ProviderState,
-    tasks::{EvmIngestConfig, Fence, Output, Verification, Work},
-};
-use dagwright_core::{
-    ids::{AttemptId, LeaseToken, TaskId, VersionId},
-    range::BlockRange,
-};
+mod common;
+
+use dagwright_contracts::gateway::ProviderState;
 use dagwright_evm::parquet::EncodedFile;
-use dagwright_testkit::{
-    fault_proxy::{Fault, Lie, Rule},
-    rpc_pool::{Gateway, POOL_TOKEN, Setup},
-};
-use dagwright_worker::{
-    gateway,
-    leases::Progress,
-    operators::{OperatorError, Reason, TaskContext, evm_ingest::read_range},
-    store::TaskStore,
-    tasks_api::TasksApi,
-};
-use uuid::Uuid;
+use dagwright_testkit::fault_proxy::{Fault, Lie, Rule};
+use dagwright_worker::operators::Reason;
 
-const BLOCKS: u64 = 24;
-
-async fn pool() -> Gateway {
-    Gateway::with(Setup { blocks: BLOCKS, timeout_ms: 5_000, ..Setup::default() }).await
-}
-
-fn task(pool: &Gateway, avoid: &[&str]) -> TaskContext {
-    let output = |name: &str| Output {
-        name: name.into(),
-        version: VersionId(Uuid::nil()),
-        bucket: "nowhere".into(),
-        prefix: "nothing/".into(),
-    };
-    let config = EvmIngestConfig {
-        chain_id: 31337,
-        profile: "ethereum".into(),
-        verification: Verification::Required,
-        rpc_pool: "chain".into(),
-    };
-    let work = Work {
-        namespace: "demo".into(),
-        subject: "ChainSync demo/local stream core".into(),
-        operator: "evm_ingest".into(),
-        semantics: 1,
-        config: serde_json::to_value(config).unwrap(),
-        range: BlockRange::new(0, BLOCKS + 1).unwrap(),
-        outputs: ["blocks", "transactions", "logs"].map(output).into(),
-        avoid_providers: avoid.iter().map(|name| (*name).to_owned()).collect(),
-    };
-    // Nothing is written here, so that nobody has to hand out rights.
-    let nobody: Endpoints = "http://127.0.0.1:1".parse().unwrap();
-    let api = TasksApi::new(nobody, POOL_TOKEN.parse().unwrap()).unwrap();
-    let fence = Fence {
-        task_id: TaskId(Uuid::nil()),
-        attempt_id: AttemptId(Uuid::nil()),
-        lease_token: LeaseToken(Uuid::nil()),
-    };
-    let aws =
-        aws_config::SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
-    TaskContext {
-        work,
-        progress: Progress::default(),
-        store: TaskStore::new(&aws, api, fence),
-        gateway: gateway::Gateway::new(pool.url.parse().unwrap(), POOL_TOKEN.parse().unwrap()).unwrap(),
-    }
-}
-
-async fn read(pool: &Gateway, avoid: &[&str]) -> Result<Vec<EncodedFile>, OperatorError> {
-    let task = task(pool, avoid);
-    let files = read_range(&task).await?;
-    assert_eq!(task.progress.blocks(), BLOCKS + 1);
-    Ok(files.into_iter().map(|(_, file)| file).collect())
-}
+use crate::common::{BLOCKS, pool, read};
 
 fn bytes(files: &[EncodedFile]) -> Vec<&[u8]> {
     files.iter().map(|file| file.bytes.as_ref()).collect()

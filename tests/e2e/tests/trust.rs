@@ -5,7 +5,7 @@ use dagwright_e2e::{
     World,
     checker::{assert_covered_once, assert_query_equals_node, bucket, list_objects, s3, sqs},
     manifests::{LocalSync, worker_pool},
-    processes::{environment_of, listed, workers_of},
+    processes::{environment_of, workers_of},
     wait_for,
 };
 use dagwright_testkit::fault_proxy::{Fault, Lie, RpcFaultProxy, Rule};
@@ -153,15 +153,14 @@ async fn a_poison_message_goes_to_the_dead_letter_queue_and_shows_in_status() {
     world.delete("WorkerPool", namespace, "ingest").await;
 }
 
-/// A pool's token opens that pool's tasks, no other's; no root key of the endpoint reaches a product process.
+/// A pool's token opens that pool's tasks, no other's.
 #[tokio::test]
-async fn a_pool_cannot_claim_for_another_and_no_process_holds_a_root_key() {
+async fn a_pool_cannot_claim_for_another() {
     let world = World::enter().await;
     world.apply("e2e-pool", &[worker_pool("e2e-pool")]).await;
-    let (workers, token) = wait_for("a worker of the pool with its token", || async {
+    let token = wait_for("a worker of the pool with its token", || async {
         let workers = workers_of(&world, "e2e-pool");
-        let token = workers.iter().find_map(|pid| pool_token(*pid));
-        token.map(|token| (workers, token)).ok_or_else(|| "no worker runs".to_owned())
+        workers.iter().find_map(|pid| pool_token(*pid)).ok_or_else(|| "no worker runs".to_owned())
     })
     .await;
     let node = world.url("EVM_RPC_URL").to_owned();
@@ -195,17 +194,6 @@ async fn a_pool_cannot_claim_for_another_and_no_process_holds_a_root_key() {
     assert_eq!(claim_as("dwp_nobody").await.0, 401);
     let (status, problem) = claim_as(&token).await;
     assert_eq!((status, problem["code"].as_str()), (403, Some("WrongPool")), "{problem}");
-
-    let products = listed().into_iter().filter(|(name, _)| {
-        ["controller", "dispatcher", "query", "rpc"].iter().any(|product| name.starts_with(product))
-    });
-    for pid in products.map(|(_, pid)| pid).chain(workers_of(&world, namespace)).chain(workers) {
-        let environment = environment_of(pid);
-        let root = environment
-            .iter()
-            .find(|e| e.starts_with("AWS_ACCESS_KEY_ID=") || e.starts_with("AWS_SECRET_ACCESS_KEY="));
-        assert_eq!(root, None, "process {pid} holds a long-lived key");
-    }
 }
 
 fn pool_token(pid: i32) -> Option<String> {
