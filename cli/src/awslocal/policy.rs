@@ -185,8 +185,16 @@ const CONTROLLER_ANY: [&str; 8] = [
     "ecs:TagResource",
 ];
 
-const CONTROLLER_ECS: [&str; 4] =
-    ["ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices"];
+const CONTROLLER_ECS: [&str; 7] = [
+    "ecs:CreateService",
+    "ecs:UpdateService",
+    "ecs:DeleteService",
+    "ecs:DescribeServices",
+    // Single tasks of a pool that goes.
+    "ecs:ListTasks",
+    "ecs:DescribeTasks",
+    "ecs:StopTask",
+];
 
 const READ_SECRET: [&str; 1] = ["secretsmanager:GetSecretValue"];
 

@@ -168,7 +168,7 @@ async fn controller_ecs(aws: &SdkConfig, worker_role: &str) {
     denied!(ecs.create_cluster().cluster_name("other"));
     denied!(ecs.run_task().cluster("dagwright").task_definition(service));
     denied!(ecs.execute_command().cluster("dagwright").task("t").command("sh").interactive(true));
-    denied!(ecs.stop_task().cluster("dagwright").task("t"));
+    allowed!(ecs.list_tasks().cluster("dagwright").family(service));
 }
 
 async fn dispatcher_scope(aws: &SdkConfig, made: &super::Bootstrapped) {
