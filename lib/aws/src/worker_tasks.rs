@@ -126,7 +126,10 @@ impl WorkerTasks {
         while let Some(arn) = pages.next().await {
             arns.push(arn.map_err(|e| AwsError::new("list tasks of family", family, &e))?);
         }
-        self.describe(cluster, &arns).await
+        let mut tasks = self.describe(cluster, &arns).await?;
+        // A list is of what tasks are meant to be. One that its endpoint forgot to end is meant to run and has stopped.
+        tasks.retain(|task| task.stopped.is_some() == stopped);
+        Ok(tasks)
     }
 
     /// Tasks by ARN; those that ECS does not know are not in the answer.

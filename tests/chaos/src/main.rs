@@ -47,6 +47,10 @@ struct Args {
     #[arg(long, default_value = "6m", value_parser = humantime::parse_duration, value_name = "DURATION")]
     patience: Duration,
 
+    /// Go on after a round that broke a promise; the exit code tells at the end.
+    #[arg(long)]
+    keep_going: bool,
+
     /// Name of the stack. One that is there is deleted first.
     #[arg(long, env = "DAGWRIGHT_CHAOS_STACK", default_value = "chaos", value_name = "NAME")]
     stack: String,
@@ -81,6 +85,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         faults: args.faults,
         faults_for: args.faults_for,
         patience: args.patience,
+        keep_going: args.keep_going,
     };
     eprintln!("seed {seed}: stack {} starts", config.stack);
     let mut chaos = Chaos::start(&config.stack, &proxy).await?;

@@ -36,6 +36,8 @@ pub struct Config {
     pub faults_for: Duration,
     /// Nothing moved for so long: the round is stuck.
     pub patience: Duration,
+    /// Goes on after a round that broke a promise, in a namespace of its own as ever.
+    pub keep_going: bool,
 }
 
 /// Old enough for every attempt of 60 s to have ended, and young enough to see it happen.
@@ -101,7 +103,7 @@ impl Chaos {
             told(&done.line());
             report.add(done);
             report.seconds = began.elapsed().as_secs();
-            if !report.holds {
+            if !report.holds && !config.keep_going {
                 break;
             }
         }
@@ -213,22 +215,6 @@ impl Chaos {
                 return Ok(last);
             }
         }
-    }
-
-    /// The stack, for tests that break it on purpose.
-    #[must_use]
-    pub fn world(&self) -> &World {
-        &self.world
-    }
-
-    /// Facts and judgement of a round's namespace that still stands.
-    ///
-    /// # Errors
-    /// When a source does not answer.
-    pub async fn judge_now(&mut self, workload: &Workload) -> anyhow::Result<Vec<Violation>> {
-        let asked = asked(workload);
-        let facts = self.gatherer.gather(&self.world, &workload.namespace, &asked).await?;
-        Ok(judge(&facts, &asked))
     }
 }
 

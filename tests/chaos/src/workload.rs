@@ -20,6 +20,8 @@ pub const FIRST_HEIGHT: u64 = 260;
 pub const MINED: u64 = 40;
 /// Where the fixed targets end.
 const CEILING: u64 = 240;
+/// In how many steps each gets there.
+const STEPS: u32 = 8;
 /// How far behind the head the follower stays, and how far below it starts.
 pub const BEHIND: u64 = 5;
 const BELOW_HEAD: u64 = 60;
@@ -218,13 +220,14 @@ fn edits(rng: &mut ChaCha8Rng, length: Duration) -> Vec<Edit> {
     let mut edits = vec![];
     let mut at = |part: f64, change| edits.push(Edit { at: length.mul_f64(part), change });
     for sync in 0..2 {
-        for step in 1..=3_u32 {
-            let to = 120 + (CEILING - 120) * u64::from(step) / 3;
-            at(f64::from(step) * 0.27 + rng.random_range(0.0..0.1), Change::Target { sync, to });
+        for step in 1..=STEPS {
+            let to = 120 + (CEILING - 120) * u64::from(step) / u64::from(STEPS);
+            let part = (f64::from(step) - rng.random::<f64>()) / f64::from(STEPS);
+            at(part, Change::Target { sync, to });
         }
-        at(rng.random_range(0.1..0.9), Change::ChunkSize { sync, blocks: rng.random_range(2..=8) });
+        at(rng.random_range(0.1..0.9), Change::ChunkSize { sync, blocks: rng.random_range(1..=4) });
     }
-    at(rng.random_range(0.1..0.9), Change::ChunkSize { sync: 2, blocks: rng.random_range(2..=8) });
+    at(rng.random_range(0.1..0.9), Change::ChunkSize { sync: 2, blocks: rng.random_range(1..=4) });
     at(rng.random_range(0.2..0.8), Change::AllOutputs);
     let (sync, start) = (rng.random_range(0..3), rng.random_range(0.1..0.6));
     at(start, Change::Suspend { sync });

@@ -23,6 +23,7 @@ async fn fixed_seeds_lose_nothing_and_do_nothing_twice() {
             faults: dagwright_chaos::schedule::kinds().div_ceil(SEEDS.len()),
             faults_for: Duration::from_secs(60),
             patience: Duration::from_secs(360),
+            keep_going: false,
         };
         let report = chaos.run(&config, |line| eprintln!("{line}")).await.expect("the harness works");
         eprintln!("{}", report.table());
