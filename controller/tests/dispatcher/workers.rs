@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A pool whose workers can be started, behind a proxy.
 struct Pool {
-    world: World,
+    _world: World,
     proxy: FaultProxy,
     setup: Setup,
     ecs: aws_sdk_ecs::Client,
@@ -38,7 +38,7 @@ impl Pool {
         let aws = world.setup.aws.to_builder().endpoint_url(proxy.url()).build();
         let setup = Setup { aws, data_role_arn: world.setup.data_role_arn.clone(), ..Setup::default() };
         let ecs = aws_sdk_ecs::Client::new(&world.aws.root());
-        let pool = Self { world, proxy, setup, ecs, db: db.clone() };
+        let pool = Self { _world: world, proxy, setup, ecs, db: db.clone() };
         sqlx::query("UPDATE pools SET run = $1 WHERE pool_id = $2")
             .bind(run)
             .bind(crate::support::pool().0)

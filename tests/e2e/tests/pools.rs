@@ -83,13 +83,18 @@ async fn workers_on_demand_are_interrupted_and_replaced_and_nothing_is_spent() {
     let place = objects.iter().position(|o| o["kind"] == "WorkerPool").expect("the sync has a pool");
     objects[place] = pool.clone();
     world.apply(namespace, &objects).await;
-    let first = more_than(&world, namespace, 0).await;
-    for pid in workers_of(&world, namespace) {
-        interrupt(&world, pid).await;
+    more_than(&world, namespace, 0).await;
+    let taken = workers_of(&world, namespace);
+    for pid in &taken {
+        interrupt(&world, *pid).await;
     }
-    more_than(&world, namespace, first).await;
-    // Another revision: the old workers end what they hold, then go.
-    let old = workers_of(&world, namespace);
+    // Another revision: the workers that took over end what they hold, then go.
+    let old = wait_for("workers to take over", || async {
+        let now: Vec<_> =
+            workers_of(&world, namespace).into_iter().filter(|pid| !taken.contains(pid)).collect();
+        if now.is_empty() { Err(format!("{taken:?} were taken, none came")) } else { Ok(now) }
+    })
+    .await;
     world.apply(namespace, &[with(pool, "slots", json!(3))]).await;
     wait_for("the old workers to end", || async {
         let left: Vec<_> =
