@@ -59,7 +59,10 @@ macro_rules! lock_job {
             JobRow,
             r#"SELECT j.job_id, j.namespace || '/' || j.owner_name || '/' || j.name AS "subject!", j.target_start, j.target_end,
                       j.chunk_size, j.max_in_flight,
-                      (SELECT count(*) FROM tasks t WHERE t.job_id = j.job_id AND t.state IN ('Queued', 'Running')) AS "in_flight!"
+                      -- What is not wanted needs no count, and beyond the bound it makes no difference.
+                      CASE WHEN j.target_end > j.target_start THEN (SELECT count(*) FROM (
+                          SELECT FROM tasks t WHERE t.job_id = j.job_id AND t.state IN ('Queued', 'Running') LIMIT j.max_in_flight) t)
+                      ELSE 0 END AS "in_flight!"
                FROM jobs j WHERE j.removed_at IS NULL AND NOT j.suspended
                  AND EXISTS (SELECT FROM pools p WHERE p.pool_id = j.pool_id AND p.deleted_at IS NULL) AND "# + $condition + " FOR NO KEY UPDATE OF j SKIP LOCKED",
             $($arg),*
@@ -243,7 +246,9 @@ pub async fn mark_outside(conn: &mut PgConnection, job_id: JobId) -> Result<u64>
     let marked = sqlx::query!(
         "UPDATE tasks t SET cancel_requested = true FROM jobs j
          WHERE j.job_id = $1 AND t.job_id = $1 AND t.state <> 'Running' AND NOT t.cancel_requested
-           AND (upper(t.range) > j.target_end OR lower(t.range) < j.target_start)",
+           AND (upper(t.range) > j.target_end OR lower(t.range) < j.target_start)
+           -- While the target grows, nothing that was planned for it lies outside.
+           AND NOT COALESCE(int8range(j.target_start, GREATEST(j.target_start, j.target_end)) @> j.planned_target, true)",
         job_id.0
     )
     .execute(conn)
@@ -257,9 +262,15 @@ pub async fn mark_outside(conn: &mut PgConnection, job_id: JobId) -> Result<u64>
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn mark_planned(conn: &mut PgConnection, job_id: JobId) -> Result<()> {
-    sqlx::query!("UPDATE jobs SET planned_at = clock_timestamp() WHERE job_id = $1", job_id.0)
-        .execute(conn)
-        .await
-        .during("mark a job as planned")?;
+    // Seldom enough that a busy job's row does not leave a trail of dead versions for everybody who reads it.
+    sqlx::query!(
+        "UPDATE jobs SET planned_at = clock_timestamp(), planned_target = int8range(target_start, GREATEST(target_start, target_end))
+         WHERE job_id = $1 AND (planned_at IS NULL OR planned_at < clock_timestamp() - interval '1 second'
+             OR planned_target IS DISTINCT FROM int8range(target_start, GREATEST(target_start, target_end)))",
+        job_id.0
+    )
+    .execute(conn)
+    .await
+    .during("mark a job as planned")?;
     Ok(())
 }

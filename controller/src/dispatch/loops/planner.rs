@@ -1,6 +1,9 @@
 //! Desired rows become tasks: wanted minus covered minus pending, within each job's bound.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use dagwright_core::{
     ids::JobId,
@@ -10,7 +13,7 @@ use dagwright_state::{finish, plan as jobs};
 use sqlx::{Postgres, Transaction};
 use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 
-use super::{Failures, Outcome};
+use super::{Failures, LoopError};
 use crate::dispatch::{Dispatcher, context::jitter, wake::Wake};
 
 /// How often jobs are looked for that nobody announced.
@@ -19,18 +22,24 @@ const TICK: Duration = Duration::from_secs(1);
 /// A job is planned at least this often: what a lost notification left undone is found then.
 const STALE: time::Duration = time::Duration::seconds(10);
 
-/// Completions come in bursts; one plan serves them all.
+/// Completions come in bursts; one plan serves them all. The first of a burst is planned at once, and where each plan brings new
+/// tasks, the next pass comes as soon as this one was long.
 const GATHER: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(dispatcher: Dispatcher) {
     let mut wakes = dispatcher.wakes.subscribe();
     let mut failures = Failures::new("planner");
+    let mut rested = Instant::now();
     while !dispatcher.stop.is_cancelled() {
         let announced = tokio::select! {
             () = dispatcher.stop.cancelled() => return,
-            announced = announced(&mut wakes) => announced,
+            announced = announced(&mut wakes, rested) => announced,
         };
-        if failures.note(pass(&dispatcher, announced).await) {
+        let began = Instant::now();
+        let planned = pass(&dispatcher, announced).await;
+        let rest = if matches!(planned, Ok(1..)) { began.elapsed().min(GATHER) } else { GATHER };
+        rested = Instant::now() + rest;
+        if failures.note(planned.map(drop)) {
             tokio::select! {
                 () = dispatcher.stop.cancelled() => return,
                 () = tokio::time::sleep(failures.pause()) => {}
@@ -39,8 +48,8 @@ pub(super) async fn run(dispatcher: Dispatcher) {
     }
 }
 
-/// Jobs that were announced since the last pass; none after a quiet second.
-async fn announced(wakes: &mut Receiver<Wake>) -> HashSet<JobId> {
+/// Jobs that were announced since the last pass, not before it has `rested`; none after a quiet second.
+async fn announced(wakes: &mut Receiver<Wake>, rested: Instant) -> HashSet<JobId> {
     let mut jobs = HashSet::new();
     let first = tokio::time::timeout(TICK, async {
         loop {
@@ -53,7 +62,7 @@ async fn announced(wakes: &mut Receiver<Wake>) -> HashSet<JobId> {
     });
     let Ok(Some(job)) = first.await else { return jobs };
     jobs.insert(job);
-    tokio::time::sleep(GATHER).await;
+    tokio::time::sleep(rested.saturating_duration_since(Instant::now())).await;
     loop {
         match wakes.try_recv() {
             Ok(Wake::Plan(job)) => drop(jobs.insert(job)),
@@ -63,25 +72,31 @@ async fn announced(wakes: &mut Receiver<Wake>) -> HashSet<JobId> {
     }
 }
 
-async fn pass(dispatcher: &Dispatcher, announced: HashSet<JobId>) -> Outcome {
+/// Returns how many tasks were planned.
+async fn pass(dispatcher: &Dispatcher, announced: HashSet<JobId>) -> Result<u64, LoopError> {
+    let mut planned = 0;
     for job_id in announced {
         let mut tx = dispatcher.begin().await?;
         if let Some(job) = jobs::lock(&mut tx, job_id).await? {
-            plan_job(tx, &job).await?;
+            planned += plan_job(tx, &job).await?;
         }
     }
     loop {
         let mut tx = dispatcher.begin().await?;
-        let Some(job) = jobs::lock_next(&mut tx, STALE).await? else { return Ok(()) };
-        plan_job(tx, &job).await?;
+        let Some(job) = jobs::lock_next(&mut tx, STALE).await? else { return Ok(planned) };
+        planned += plan_job(tx, &job).await?;
     }
 }
 
-async fn plan_job(mut tx: Transaction<'static, Postgres>, job: &jobs::PlannableJob) -> Outcome {
+async fn plan_job(
+    mut tx: Transaction<'static, Postgres>,
+    job: &jobs::PlannableJob,
+) -> Result<u64, LoopError> {
     let redriven = finish::redrive_edited(&mut tx, job.job_id, &mut jitter).await?;
     jobs::mark_outside(&mut tx, job.job_id).await?;
     let mut planned = vec![];
-    if let Some(wanted) = job.wanted {
+    // Without room, what is covered makes no difference.
+    if let Some(wanted) = job.wanted.filter(|_| job.in_flight < job.max_in_flight) {
         let outputs = jobs::coverage(&mut tx, job.job_id).await?;
         let (chunk, in_flight, max_in_flight) = (job.chunk, job.in_flight, job.max_in_flight);
         planned = plan(&PlanRequest { wanted, outputs, chunk, in_flight, max_in_flight });
@@ -101,5 +116,5 @@ async fn plan_job(mut tx: Transaction<'static, Postgres>, job: &jobs::PlannableJ
         metrics::counter!("dagwright_tasks_planned_total").increment(inserted);
         tracing::debug!(job = job.subject, tasks = inserted, "planned");
     }
-    Ok(())
+    Ok(inserted)
 }
