@@ -165,7 +165,7 @@ pub async fn cancel_unwanted(conn: &mut PgConnection, limit: u32, jitter: Jitter
                  SELECT task_id FROM tasks WHERE cancel_requested ORDER BY task_id LIMIT $1) marked
              UNION ALL SELECT left_over.task_id FROM (
                  SELECT of_job.task_id FROM jobs removed CROSS JOIN LATERAL (
-                     SELECT task_id FROM tasks WHERE job_id = removed.job_id LIMIT $1) of_job
+                     SELECT task_id FROM tasks WHERE job_id = removed.job_id ORDER BY job_id, state LIMIT $1) of_job
                  WHERE removed.removed_at IS NOT NULL LIMIT $1) left_over)
          ORDER BY t.task_id FOR UPDATE OF t SKIP LOCKED",
         i64::from(limit)

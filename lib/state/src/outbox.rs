@@ -24,9 +24,13 @@ pub async fn pools(conn: &mut PgConnection, busy: &[PoolId]) -> Result<Vec<(Pool
     let found = sqlx::query!(
         r#"SELECT p.pool_id, p.queue_url AS "queue_url!" FROM pools p
            WHERE p.deleted_at IS NULL AND p.queue_url IS NOT NULL AND (p.pool_id = ANY($1)
-               OR EXISTS (SELECT FROM outbox o WHERE o.pool_id = p.pool_id AND o.sent_at IS NULL AND o.not_before <= clock_timestamp())
-               OR EXISTS (SELECT FROM outbox o WHERE o.pool_id = p.pool_id
-                          AND o.sent_at < clock_timestamp() - make_interval(secs => 2 * p.lease_seconds)))"#,
+               -- In the order of the index, so that nothing else than it is read.
+               OR EXISTS (SELECT FROM (SELECT FROM outbox o
+                   WHERE o.pool_id = p.pool_id AND o.sent_at IS NULL AND o.not_before <= clock_timestamp()
+                   ORDER BY o.pool_id, o.priority LIMIT 1) unsent)
+               OR EXISTS (SELECT FROM (SELECT FROM outbox o
+                   WHERE o.pool_id = p.pool_id AND o.sent_at < clock_timestamp() - make_interval(secs => 2 * p.lease_seconds)
+                   ORDER BY o.pool_id, o.sent_at LIMIT 1) lost))"#,
         &busy
     )
     .fetch_all(conn)

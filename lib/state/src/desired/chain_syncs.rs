@@ -115,8 +115,11 @@ pub async fn apply(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Conflic
     if known {
         forget_outputs(conn, owner).await?;
     }
-    write_outputs(conn, owner).await?;
+    let moved = write_outputs(conn, owner).await? > 0;
     if known {
+        if moved {
+            cancel_outdated(conn, owner).await?;
+        }
         cancel_strays(conn, owner).await?;
         forget_wants(conn, owner).await?;
         let kept: Vec<Uuid> = owner.jobs.iter().map(|j| j.job_id.0).collect();
@@ -331,12 +334,13 @@ async fn forget_outputs(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
     Ok(())
 }
 
-async fn write_outputs(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
+/// Returns how many are new, or name another version or dataset than before.
+async fn write_outputs(conn: &mut PgConnection, owner: &Owner) -> Result<u64> {
     let jobs: Vec<Uuid> = outputs(owner).map(|(job, _)| job.job_id.0).collect();
     let names: Vec<String> = outputs(owner).map(|(_, o)| o.name.clone()).collect();
     let versions: Vec<Uuid> = outputs(owner).map(|(_, o)| o.version.0).collect();
     let datasets: Vec<Uuid> = outputs(owner).map(|(_, o)| o.dataset_id.0).collect();
-    sqlx::query!(
+    let written = sqlx::query!(
         "INSERT INTO job_outputs (job_id, output, namespace, version, dataset_id)
          SELECT o.job, o.name, $1, o.version, o.dataset
          FROM UNNEST($2::uuid[], $3::text[], $4::uuid[], $5::uuid[]) AS o (job, name, version, dataset)
@@ -351,6 +355,23 @@ async fn write_outputs(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
     .execute(conn)
     .await
     .during("write outputs of jobs")?;
+    Ok(written.rows_affected())
+}
+
+/// A claim hands a task out with what its job says now, so that a task must not outlive the version that it was planned for: it would
+/// write one version by the recipe of another. The new one is planned anew.
+async fn cancel_outdated(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
+    let jobs: Vec<Uuid> = owner.jobs.iter().map(|j| j.job_id.0).collect();
+    sqlx::query!(
+        "UPDATE tasks t SET cancel_requested = true
+         WHERE t.job_id = ANY($1) AND NOT t.cancel_requested AND EXISTS (
+             SELECT FROM task_outputs o JOIN job_outputs w ON w.job_id = t.job_id AND w.output = o.output
+             WHERE o.task_id = t.task_id AND w.version <> o.version)",
+        &jobs
+    )
+    .execute(conn)
+    .await
+    .during("cancel tasks of versions that their jobs left")?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod catalog;
 mod claims;
 mod commits;
+mod explain;
 mod history;
 mod outbox;
 mod planning;

@@ -5,6 +5,7 @@ use dagwright_core::{
     ids::{DatasetId, JobId, VersionId},
 };
 use dagwright_state::{
+    complete::Committed,
     desired::chain_syncs::{self, Job, Output, Owner},
     finish,
     follow::{followers, take_back},
@@ -158,4 +159,30 @@ async fn an_owner_that_is_made_again_at_once_finds_no_failed_tasks(db: PgPool) {
     assert_eq!(cancel(&world).await, 5, "before the reaper saw that the job was gone, it is back");
     world.work_to_rest(world.job_id).await;
     assert_eq!(world.ranges(0).await.len(), 10);
+}
+
+#[sqlx::test]
+async fn no_task_outlives_the_version_that_it_was_planned_for(db: PgPool) {
+    let world = World::new(db).await;
+    world.add_version(1, "blocks").await;
+    world.plan(world.job_id).await;
+    let running = world.claim_one().await;
+    let mut edited = stream(&world, dataset(0), version(1));
+    edited.config = serde_json::json!({"chainId": 2});
+    let mut edited = owner(vec![edited]);
+    edited.generation = 2;
+    let mut conn = world.db.acquire().await.expect("connect");
+    assert_eq!(chain_syncs::apply(&mut conn, &edited).await.expect("apply"), []);
+    assert!(world.claim(&[], 10).await.leases.is_empty(), "the new config is not for the old version");
+    assert_eq!(cancel(&world).await, 5, "the one that runs too");
+    assert_eq!(world.complete(&completion(&running)).await, Committed::StaleLease);
+    world.plan(world.job_id).await;
+    let leases = world.claim(&[], 10).await.leases;
+    assert_eq!(leases.len(), 5);
+    for lease in leases {
+        assert_eq!((lease.outputs[0].1, &lease.config["chainId"]), (version(1), &serde_json::json!(2)));
+    }
+    edited.jobs[0].outputs[0].dataset_id = dataset(0);
+    chain_syncs::apply(&mut conn, &edited).await.expect("apply");
+    assert_eq!(cancel(&world).await, 0, "nothing moved");
 }

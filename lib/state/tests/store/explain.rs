@@ -1,0 +1,243 @@
+//! The plans of hot queries, at the size that a busy installation has: a million tasks, of which most wait, their messages, and a day
+//! of history. The statements are those that the product was checked with (`.sqlx`), not copies.
+//!
+//! Ranges lie in GiST indexes, which take long to fill, and history is looked up by id alone: what is to be covered and what is covered
+//! are seeded with 30,000 rows, history with 200,000. `UPDATE_GOLDEN=1` writes the files anew.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
+
+use crate::support::{World, version};
+
+/// The major whose plans are committed; another one's are only looked at for scans of whole tables.
+const MAJOR: i32 = 15;
+
+/// Tables that grow with the work.
+const BIG: [&str; 6] = ["tasks", "outbox", "task_outputs", "partition_versions", "task_history", "attempts"];
+
+const POOL: &str = "'00000000-0000-0000-0000-000000000001'";
+const JOB: &str = "'00000000-0000-0000-0000-000000000064'";
+/// Two hundred ids, as a call of full size has them.
+const IDS: &str = "(SELECT array_agg(pg_temp.id(n)) FROM generate_series(500001, 500200) n)";
+
+/// Name of the golden file, words that only this statement has, and its arguments.
+const QUERIES: [(&str, &str, &str); 22] = [
+    (
+        "claim",
+        "further AS MATERIALIZED",
+        "{pool}, gen_random_uuid(), {ids}, {ones}, 100, '{0,1,2}', {times}, {places}",
+    ),
+    ("claim_outputs", "SELECT task_id, output, version FROM task_outputs", "{ids}"),
+    ("claim_sort_out", "SELECT t.task_id, t.attempt FROM tasks t JOIN jobs j", "{ids}"),
+    ("own_tasks", "SELECT task_id, pool_id FROM tasks", "{ids}"),
+    (
+        "publish_due",
+        "o.sent_at IS NULL AND o.priority = c.priority",
+        "{pool}, '{0,1,2}', {times}, {places}, 80",
+    ),
+    ("publish_lost", "ORDER BY o.sent_at LIMIT $2", "{pool}, 80"),
+    ("publish_mark_sent", "SET sent_at = clock_timestamp(), sends = sends + 1", "{ids}, {ones}"),
+    ("publish_outstanding", "SELECT count(*) AS \"count!\" FROM outbox", "{pool}"),
+    ("publish_pools", "so that nothing else than it is read", "'{}'"),
+    ("complete_scopes", "o.output, o.version\n           FROM UNNEST", "{ids}, {ids}, {ids}"),
+    (
+        "complete_lock",
+        "IN (SELECT * FROM UNNEST($2::uuid[], $3::uuid[], $4::uuid[]))",
+        "{pool}, {ids}, {ids}, {ids}",
+    ),
+    ("complete_targets", "SELECT task_id, output, namespace, version, range FROM task_outputs", "{ids}"),
+    ("complete_neighbours", "AS \"overlaps!\"", "{numbers}, {namespaces}, {versions}, {lowers}, {uppers}"),
+    ("complete_before", "FROM task_history WHERE task_id = ANY($1) AND state = 'Completed'", "{ids}"),
+    ("complete_archive", "WITH ended AS", "{ids}, {running}, {ones}, {ids}, {completed}"),
+    ("fail_before", "SELECT task_id, attempt_id FROM attempts", "{ids}, 'Errored'"),
+    ("heartbeat", "held AS MATERIALIZED", "{pool}, {ids}, {ids}, {ids}, {lowers}"),
+    ("expire", "t.lease_expires_at <= clock_timestamp()", "200"),
+    ("cancel", "WHERE cancel_requested ORDER BY task_id LIMIT $1", "200"),
+    ("plan_lock", "j.planned_at < clock_timestamp() - make_interval", "10"),
+    ("plan_outside", "lower(t.range) < j.target_start)", "{job}"),
+    ("plan_redrive", "t.failed_generation < j.generation", "{job}"),
+];
+
+#[sqlx::test]
+async fn hot_queries_keep_their_plans_at_a_million_rows(db: PgPool) {
+    let world = World::new(db).await;
+    let mut conn = world.db.acquire().await.expect("connect");
+    seed(&mut conn).await;
+    let major: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int / 10000")
+        .fetch_one(&mut *conn)
+        .await
+        .expect("ask for the version");
+    if major != MAJOR {
+        println!(
+            "Postgres {major} plans as it likes; the committed plans are those of {MAJOR}, and are not compared"
+        );
+    }
+    let statements = statements();
+    let mut wrong = Vec::new();
+    for (name, words, arguments) in QUERIES {
+        let found: Vec<_> = statements.iter().filter(|sql| sql.contains(words)).collect();
+        assert_eq!(found.len(), 1, "statements with the words of {name}: {found:#?}");
+        let plan = explain(&mut conn, name, found[0], &fill(arguments)).await;
+        let scanned = |line: &&str| {
+            BIG.iter().any(|table| {
+                line.split_once("Seq Scan on ").is_some_and(|(_, rest)| {
+                    let rest = rest.strip_prefix(table).unwrap_or("-");
+                    // A partition of an empty day is read as a whole, and costs nothing.
+                    rest.is_empty() || rest.starts_with(' ')
+                })
+            })
+        };
+        wrong.extend(plan.lines().find(scanned).map(|line| format!("{name} reads a whole table: {line}")));
+        if major == MAJOR && !golden(name, &plan) {
+            wrong.push(format!("{name} has another plan:\n{plan}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn fill(arguments: &str) -> String {
+    let each = |of: &str| format!("(SELECT array_agg({of}) FROM generate_series(500001, 500200) n)");
+    let version = format!("'{}'::uuid", version(0).0);
+    let columns = BTreeMap::from([
+        ("{pool}", POOL.to_owned()),
+        ("{job}", JOB.to_owned()),
+        ("{ids}", IDS.to_owned()),
+        ("{ones}", each("1")),
+        ("{numbers}", each("(n - 500001)::int")),
+        ("{namespaces}", each("'demo'::text")),
+        ("{versions}", each(&version)),
+        ("{lowers}", each("n::bigint * 10")),
+        ("{uppers}", each("n::bigint * 10 + 10")),
+        ("{running}", each("'Running'::text")),
+        ("{completed}", each("'Completed'::text")),
+        ("{times}", "ARRAY[clock_timestamp() - interval '30 min', clock_timestamp() - interval '30 min', clock_timestamp() - interval '30 min']".to_owned()),
+        ("{places}", "ARRAY[pg_temp.id(1), pg_temp.id(1), pg_temp.id(1)]".to_owned()),
+    ]);
+    columns.iter().fold(arguments.to_owned(), |text, (name, sql)| text.replace(name, sql))
+}
+
+/// Every statement of the product.
+fn statements() -> Vec<String> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.sqlx");
+    let files = fs::read_dir(&folder).expect("the statements are committed");
+    let statement = |file: fs::DirEntry| {
+        let text = fs::read_to_string(file.path()).expect("read a statement");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("statements are JSON");
+        json["query"].as_str().expect("a statement has its text").to_owned()
+    };
+    files.map(|file| statement(file.expect("list the statements"))).collect()
+}
+
+async fn explain(conn: &mut PgConnection, name: &str, sql: &str, arguments: &str) -> String {
+    run(conn, &format!("PREPARE hot AS {sql}")).await;
+    // Subqueries are not taken as arguments; what they select is.
+    let columns = split(arguments);
+    let mut literals = Vec::with_capacity(columns.len());
+    for column in columns {
+        let sql = format!("SELECT quote_literal(({column})::text)");
+        let literal: String = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut *conn)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {column}: {error}"));
+        literals.push(literal);
+    }
+    let rows =
+        sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN (COSTS OFF) EXECUTE hot({})", literals.join(", "))))
+            .fetch_all(&mut *conn)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    run(conn, "DEALLOCATE hot").await;
+    let lines: Vec<String> = rows.iter().map(|row| shorten(row.get::<&str, _>(0))).collect();
+    lines.join("\n") + "\n"
+}
+
+/// Splits at commas outside of parentheses, brackets and quotes.
+fn split(arguments: &str) -> Vec<String> {
+    let (mut columns, mut depth, mut quoted) = (vec![String::new()], 0, false);
+    for c in arguments.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            '(' | '[' if !quoted => depth += 1,
+            ')' | ']' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if c == ',' && depth == 0 && !quoted {
+            columns.push(String::new());
+        } else {
+            columns.last_mut().expect("never empty").push(c);
+        }
+    }
+    columns
+}
+
+/// A plan names its arguments; what they are is of no interest, and some are of this minute.
+fn shorten(line: &str) -> String {
+    let (mut short, mut rest) = (String::new(), line);
+    while let Some(start) = rest.find('\'') {
+        let Some(end) = rest[start + 1..].find('\'').map(|n| start + 1 + n) else { break };
+        let long = end - start > 12;
+        short.push_str(if long { &rest[..start] } else { &rest[..=end] });
+        short.push_str(if long { "'…'" } else { "" });
+        rest = &rest[end + 1..];
+    }
+    short + rest
+}
+
+fn golden(name: &str, plan: &str) -> bool {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/store/explain/{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, plan).expect("write a plan");
+    }
+    fs::read_to_string(&file).is_ok_and(|committed| committed == plan)
+}
+
+async fn run(conn: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(conn)
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {}", sql.chars().take(300).collect::<String>()));
+}
+
+async fn seed(conn: &mut PgConnection) {
+    let version = version(0).0;
+    let sql = format!(
+        "SET session_replication_role = replica;
+         SET synchronous_commit = off;
+         SET plan_cache_mode = force_custom_plan;
+         -- Ids in the order of their time, as the product draws them.
+         CREATE FUNCTION pg_temp.id(n int) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
+             SELECT (lpad(to_hex(n), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid $$;
+         UPDATE jobs SET target_end = 10000000, max_in_flight = 1000, planned_target = int8range(0, 10000000);
+         INSERT INTO jobs (job_id, namespace, owner_kind, owner_name, name, generation, operator, semantics, config, pool_id, target_start,
+             target_end, chunk_size, max_in_flight, max_attempts, backoff_ms, max_backoff_ms, timeout_seconds, planned_target)
+         SELECT lpad(n::text, 32, '9')::uuid, namespace, owner_kind, owner_name, name || n, generation, operator, semantics, config, pool_id,
+             target_start, target_end, chunk_size, max_in_flight, max_attempts, backoff_ms, max_backoff_ms, timeout_seconds, planned_target
+         FROM jobs, generate_series(1, 19) n;
+         INSERT INTO tasks (task_id, job_id, pool_id, range, state, priority, not_before, max_attempts, attempt_id, lease_token,
+                            lease_expires_at, worker_id, started_at, progress_at)
+         SELECT pg_temp.id(n), CASE job WHEN 0 THEN {JOB}::uuid ELSE lpad(job::text, 32, '9')::uuid END, {POOL},
+                int8range(n * 10, n * 10 + 10), CASE WHEN runs THEN 'Running' ELSE 'Queued' END, n % 20 / 9,
+                now() - make_interval(secs => (1000000 - n) / 300.0), 3, CASE WHEN runs THEN gen_random_uuid() END,
+                CASE WHEN runs THEN gen_random_uuid() END, CASE WHEN runs THEN now() + interval '30 seconds' END,
+                CASE WHEN runs THEN gen_random_uuid() END, CASE WHEN runs THEN now() END, CASE WHEN runs THEN now() END
+         FROM (SELECT n, n % 200 = 0 AS runs, n / 200 % 20 AS job FROM generate_series(1, 1000000) n) t;
+         INSERT INTO outbox (task_id, attempt, pool_id, priority, not_before, sent_at)
+         SELECT task_id, attempt, pool_id, priority, not_before, CASE WHEN lower(range) % 5000 = 10 THEN now() END
+         FROM tasks WHERE state = 'Queued';
+         INSERT INTO task_outputs (task_id, output, namespace, version, range)
+         SELECT pg_temp.id(n), 'blocks', 'demo', '{version}', int8range(n * 10, n * 10 + 10) FROM generate_series(490001, 520000) n;
+         INSERT INTO partition_versions (namespace, version, range, content_hash, first_parent_hash, last_hash, rows, bytes,
+                                         verification, task_id, attempt_id)
+         SELECT 'demo', '{version}', int8range(n * 10, n * 10 + 10), '', '', '', 1, 1, 'verified', pg_temp.id(n), gen_random_uuid()
+         FROM generate_series(1100001, 1130000) n;
+         SELECT history_prepare((now() AT TIME ZONE 'UTC')::date);
+         INSERT INTO task_history (task_id, job_id, pool_id, range, outputs, state, attempt, attempt_id, lease_token, created_at)
+         SELECT pg_temp.id(n), {JOB}, {POOL}, int8range(n * 10, n * 10 + 10), '{{blocks}}', 'Completed', 1, gen_random_uuid(),
+                gen_random_uuid(), now() FROM generate_series(1100001, 1300000) n;
+         INSERT INTO attempts (attempt_id, task_id, number, state, worker_id, started_at)
+         SELECT gen_random_uuid(), pg_temp.id(n), 1, 'Succeeded', gen_random_uuid(), now() FROM generate_series(1100001, 1300000) n;
+         ANALYZE tasks, outbox, task_outputs, partition_versions, task_history, attempts, jobs, pools"
+    );
+    run(conn, &sql).await;
+}
