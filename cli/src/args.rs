@@ -59,7 +59,7 @@ impl Cli {
             Command::Sql(args) => sql::run(args).await,
             Command::Evm(command) => command.run().await,
             Command::Parts(PartsArgs {}) => print_parts(),
-            Command::Supervise(args) => commands::supervise(args).await,
+            Command::Supervise(args) => Box::pin(commands::supervise(args)).await,
         }
     }
 }

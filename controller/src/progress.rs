@@ -55,7 +55,7 @@ async fn look(ctx: &Context, seen: &mut HashMap<Key, String>) -> Result<(), Pass
             continue;
         }
         // The pass that wrote an object has said all there is to say of it, until something happens.
-        if !(moved.untouched && !seen.contains_key(&key)) {
+        if !moved.untouched || seen.contains_key(&key) {
             // Nobody listening means that the controllers are stopping.
             let _ = ctx.changes.send(Change { kind, namespace: key.1.clone(), name: key.2.clone() });
         }

@@ -1,6 +1,5 @@
 //! A running stack. One process owns it: `dagwright up` starts that process, the end-to-end tests are it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

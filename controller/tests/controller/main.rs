@@ -1,5 +1,5 @@
 //! Two real controllers against a real API server, Postgres and AWS endpoint with IAM enforced.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test panics with what went wrong")]
+#![expect(clippy::unwrap_used, reason = "a test panics with what went wrong")]
 
 mod chain_sync;
 mod dag;

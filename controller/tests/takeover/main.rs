@@ -1,5 +1,5 @@
 //! Leaders come and go: frozen, killed, stopped. A world of its own, because it takes leaders away from everybody.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test panics with what went wrong")]
+#![expect(clippy::unwrap_used, reason = "a test panics with what went wrong")]
 
 #[path = "../controller/objects.rs"]
 #[expect(dead_code, reason = "shared with the other tests of controllers")]

@@ -6,7 +6,7 @@ mod formats;
 mod limits;
 mod locked;
 mod objects;
-#[expect(unreachable_pub, reason = "shared by the modules of this test binary")]
 mod pinning;
+#[expect(unreachable_pub, reason = "shared by the modules of this test binary")]
 mod support;
 mod tokens;

@@ -1,10 +1,6 @@
 //! `dagwright-chaos`: as `./dev chaos` runs it.
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
@@ -12,6 +8,7 @@ use dagwright_chaos::{
     report::Report,
     run::{Chaos, Config, down},
 };
+use rand::Rng as _;
 use dagwright_cli::paths;
 
 /// Runs the whole local stack under a schedule of faults, and checks after each round that nothing was lost and nothing done
@@ -73,8 +70,7 @@ enum Format {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    let drawn = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
-    let seed = args.seed.unwrap_or_else(drawn);
+    let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000));
     let proxy = paths::program()?.with_file_name("dagwright-fault-proxy");
     let config = Config {
         stack: args.stack.clone(),

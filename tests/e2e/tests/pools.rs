@@ -136,7 +136,7 @@ async fn a_pool_that_cannot_pull_its_image_says_so_and_recovers_by_a_roll_out() 
         if said { Ok(()) } else { Err(condition.to_string()) }
     })
     .await;
-    world.apply(namespace, &[good.clone()]).await;
+    world.apply(namespace, std::slice::from_ref(&good)).await;
     world.wait_condition("WorkerPool", namespace, "ingest", "Ready", "True").await;
     let first = more_than(&world, namespace, 0).await;
     // Back to the image that is not there: the workers that run go on, and the next one that can start takes over.

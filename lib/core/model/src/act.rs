@@ -283,9 +283,9 @@ impl Protocol {
     fn send_half(&self, s: &mut State, dispatcher: Dispatcher) -> Dispatcher {
         let Dispatcher::Chose { task, ordinal } = dispatcher else { return dispatcher };
         if self.has(Mutant::MarkedBeforeSent) {
-            s.mark(task, ordinal)
+            s.mark(task, ordinal);
         } else {
-            s.send(task, ordinal)
+            s.send(task, ordinal);
         }
         Dispatcher::Half { task, ordinal }
     }

@@ -212,7 +212,11 @@ impl Row {
     pub fn finish(&mut self, protocol: &Protocol, ordinal: u8, event: &Event) {
         let current = self.lease == Some(ordinal);
         let unfenced = protocol.has(Mutant::UnfencedRelease) && *event == Event::Release;
-        if (current || unfenced) && self.apply(protocol, event) && !current {
+        if !current && !unfenced {
+            return;
+        }
+        let applied = self.apply(protocol, event);
+        if applied && !current {
             self.wrong = Some(Wrong::Robbed);
         }
     }

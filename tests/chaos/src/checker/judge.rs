@@ -28,11 +28,11 @@ fn broken(rule: &'static str, detail: impl Into<String>) -> Violation {
     Violation { rule, detail: detail.into() }
 }
 
+/// Heights by (version, output).
+type Wanted<'a> = BTreeMap<(&'a str, &'a str), BTreeSet<u64>>;
+
 /// Heights that each version is to cover: syncs of one computation share a version.
-fn wanted<'a>(
-    facts: &'a Facts,
-    asked: &'a [Asked],
-) -> (BTreeMap<(&'a str, &'a str), BTreeSet<u64>>, Vec<Violation>) {
+fn wanted<'a>(facts: &'a Facts, asked: &'a [Asked]) -> (Wanted<'a>, Vec<Violation>) {
     let (mut wanted, mut found) = (BTreeMap::<_, BTreeSet<u64>>::new(), vec![]);
     for sync in asked {
         for (output, dataset) in &sync.outputs {
@@ -446,7 +446,7 @@ mod tests {
             ("ended 2 times", |f| f.finished.push(f.finished[0].clone())),
             ("I5", |f| f.outbox = 1),
             ("2 successful", |f| {
-                f.attempts.push(Attempt { number: 2, id: "b".into(), ..f.attempts[0].clone() })
+                f.attempts.push(Attempt { number: 2, id: "b".into(), ..f.attempts[0].clone() });
             }),
             ("did not succeed", |f| f.attempts[0].id = "b".into()),
             ("I7", |f| {
@@ -460,7 +460,7 @@ mod tests {
                 f.attempts.extend(spent);
             }),
             ("I8", |f| {
-                f.attempts.push(Attempt { number: 2, state: "Running".into(), ..f.attempts[0].clone() })
+                f.attempts.push(Attempt { number: 2, state: "Running".into(), ..f.attempts[0].clone() });
             }),
             ("twice", |f| f.attempts.push(Attempt { state: "Expired".into(), ..f.attempts[0].clone() })),
             ("no completed task", |f| f.partitions[0].attempt = "other".into()),
@@ -470,7 +470,7 @@ mod tests {
             ("with its checksum", |f| f.contents.values_mut().for_each(|c| c.sha256 = "x".into())),
             ("2 versions", |f| f.contents.values_mut().for_each(|c| c.writes = 2)),
             ("0x1 on the chain", |f| {
-                drop(f.contents.values_mut().next().unwrap().hashes.insert(1, "0xbad".into()))
+                drop(f.contents.values_mut().next().unwrap().hashes.insert(1, "0xbad".into()));
             }),
             ("rows on the chain", |f| {
                 f.contents.values_mut().next().unwrap().heights.insert(1, 2);
