@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A pool whose workers can be started, behind a proxy.
 struct Pool {
+    /// Holds the parts up.
     _world: World,
     proxy: FaultProxy,
     setup: Setup,

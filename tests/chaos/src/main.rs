@@ -8,8 +8,8 @@ use dagwright_chaos::{
     report::Report,
     run::{Chaos, Config, down},
 };
-use rand::Rng as _;
 use dagwright_cli::paths;
+use rand::Rng as _;
 
 /// Runs the whole local stack under a schedule of faults, and checks after each round that nothing was lost and nothing done
 /// twice.
