@@ -94,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_set_once_and_taken_back_when_the_worker_is_drained() {
         let (url, calls) = agent().await;
-        let mut protection = Protection::at(Some(url), reqwest::Client::new());
+        let mut protection = Protection::at(Some(url), reqwest::Client::builder().build().unwrap());
         for on in [false, true, true, false, false, true] {
             protection.set(on).await;
         }
@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_agent_nothing_is_called() {
-        let mut protection = Protection::at(None, reqwest::Client::new());
+        let mut protection = Protection::at(None, reqwest::Client::builder().build().unwrap());
         protection.set(true).await;
         assert!(!protection.is_on);
     }

@@ -100,7 +100,7 @@ async fn given_keys(world: &World, environment: &BTreeMap<String, String>) -> Cr
         .await
         .expect("the credentials endpoint answers");
     let body: Value = answer.error_for_status().expect("keys").json().await.expect("keys as JSON");
-    let text = |field: &str| body[field].as_str().unwrap_or_else(|| panic!("no {field}"));
+    let text = |field: &str| body[field].as_str().expect("each part of the keys is text");
     keys(text("AccessKeyId"), text("SecretAccessKey"), Some(text("Token")))
 }
 
