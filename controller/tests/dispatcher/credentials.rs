@@ -39,6 +39,7 @@ use crate::{
 struct Clock(Arc<AtomicU64>);
 
 impl TimeSource for Clock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that is passed in")]
     fn now(&self) -> SystemTime {
         SystemTime::now() + Duration::from_secs(self.0.load(Ordering::Relaxed))
     }

@@ -110,7 +110,7 @@ async fn heartbeats_pass_a_jam_of_completions_and_the_rest_is_told_when_to_retur
     assert!(late.iter().all(|status| *status == StatusCode::TOO_MANY_REQUESTS), "{late:?}");
     lock.rollback().await.unwrap();
     let rest: Vec<_> = calls.map(|answer| answer.status()).collect().await;
-    assert!(rest.iter().any(|status| status.is_success()), "{rest:?}");
+    assert!(rest.iter().any(reqwest::StatusCode::is_success), "{rest:?}");
     let answer = replica.post(TOKEN, COMPLETE, &body).await;
     assert!(answer.status().is_success(), "the jam is over");
     wait_for_count(&db, "SELECT count(*) FROM partition_versions", 1).await;
@@ -143,5 +143,5 @@ async fn claims_that_wait_take_nobodys_turn(db: PgPool) {
     }
     wait_for_count(&db, "SELECT count(*) FROM partition_versions", 1).await;
     assert!(waiting.iter().all(|call| !call.is_finished()), "they wait still");
-    waiting.iter().for_each(|call| call.abort());
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
