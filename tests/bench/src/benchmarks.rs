@@ -2,7 +2,7 @@
 
 use futures::future::LocalBoxFuture;
 
-use crate::{b1, b2, b4, report::Measurement, rig::Rig};
+use crate::{b1, b2, b3, b4, b5, report::Measurement, rig::Rig};
 
 /// Runs and says what came of it.
 type Run = for<'a> fn(&'a Rig) -> LocalBoxFuture<'a, anyhow::Result<Vec<Measurement>>>;
@@ -15,10 +15,12 @@ pub(crate) struct Benchmark {
 }
 
 /// In the order in which `all` runs them: B3 and B5 use what B1 measured.
-pub(crate) const ALL: [Benchmark; 3] = [
+pub(crate) const ALL: [Benchmark; 5] = [
     Benchmark { name: "B1", about: "trivial tasks end to end", run: |rig| Box::pin(b1::run(rig)) },
     Benchmark { name: "B2", about: "commit to start of the next task", run: |rig| Box::pin(b2::run(rig)) },
+    Benchmark { name: "B3", about: "B1 among old and queued tasks", run: |rig| Box::pin(b3::run(rig)) },
     Benchmark { name: "B4", about: "objects applied by the thousand", run: |rig| Box::pin(b4::run(rig)) },
+    Benchmark { name: "B5", about: "B1 beside dbos and graphile_worker", run: |rig| Box::pin(b5::run(rig)) },
 ];
 
 /// The benchmarks that were asked for.

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::json;
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -51,6 +52,8 @@ pub(crate) struct Running {
     product: Product,
     feeder: Feeder,
     meter: Meter,
+    /// By the clock of Postgres.
+    began: OffsetDateTime,
 }
 
 /// What the feeder and the benchmark share.
@@ -86,6 +89,7 @@ impl Running {
         let before = installed.streams.len();
         installed.add_streams(db, rig.options.streams, &json!({}), Planned::ByUs).await?;
         let streams = installed.streams.split_off(before);
+        let began = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(db).await?;
         let mut product = Product::start(rig).await?;
         product.start_worker(rig, &installed.token, &queue.url, rig.options.slots)?;
         let meter = Meter { db: db.clone(), processes: product.processes(rig) };
@@ -93,7 +97,7 @@ impl Running {
             rig.parts.postgres.reset_statements(db).await?;
         }
         let feeder = Feeder::start(db.clone(), streams, rig.options.backlog);
-        let mut running = Self { product, feeder, meter };
+        let mut running = Self { product, feeder, meter, began };
         running.warm_up(Duration::from_secs(rig.options.warmup_seconds)).await?;
         Ok(running)
     }
@@ -172,12 +176,26 @@ impl Running {
         self.product.stop().await
     }
 
-    /// Stops with tasks left, and checks what was committed.
-    pub(crate) async fn cut(mut self, rig: &Rig) -> anyhow::Result<()> {
+    /// Stops with tasks left, and checks that each of the `queued` earlier ones and of the fed ones is there or committed.
+    pub(crate) async fn cut(mut self, rig: &Rig, queued: u64) -> anyhow::Result<()> {
         self.feeder.feed.stop.store(true, Ordering::Relaxed);
         (&mut self.feeder.task).await.context("the feeder")??;
+        let asked = queued + self.feeder.feed.fed.load(Ordering::Relaxed);
         self.end(rig).await?;
-        self.product.stop().await
+        self.product.stop().await?;
+        let (left, done): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM tasks WHERE state <> 'Failed'),
+                    (SELECT count(*) FROM task_history WHERE finished_at >= $1 AND state = 'Completed')",
+        )
+        .bind(self.began)
+        .fetch_one(&self.meter.db)
+        .await
+        .context("check what was committed")?;
+        anyhow::ensure!(
+            left + done == i64::try_from(asked)?,
+            "{asked} tasks were asked for; {done} are completed and {left} are left"
+        );
+        Ok(())
     }
 
     async fn end(&self, rig: &Rig) -> anyhow::Result<()> {

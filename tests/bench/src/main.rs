@@ -2,7 +2,9 @@
 
 mod b1;
 mod b2;
+mod b3;
 mod b4;
+mod b5;
 mod benchmarks;
 mod install;
 mod load;
@@ -14,6 +16,7 @@ mod process;
 mod product;
 mod report;
 mod rig;
+mod seed;
 mod sqs;
 mod stats;
 mod usage;
