@@ -90,7 +90,7 @@ async fn library(rig: &Rig, way: &str) -> anyhow::Result<Ran> {
     let url = rig.parts.postgres.url("postgres", "beside");
     let spec = Spec {
         name: "beside",
-        program: &rig.binaries.join("dagwright-beside"),
+        program: &rig.binary("dagwright-beside"),
         args: vec![way.to_owned()],
         env: vec![("BESIDE_DATABASE_URL", url)],
         user: None,

@@ -42,7 +42,7 @@ impl Product {
             ("DAGWRIGHT_ECS_CLUSTER", "bench".into()),
         ];
         env.extend(rig.parts.sqs.env());
-        let program = rig.binaries.join("dagwright-dispatcher");
+        let program = rig.binary("dagwright-dispatcher");
         let spec = Spec { name: "dispatcher", program: &program, args: vec![], env, user: None };
         let product = Self {
             url: format!("http://127.0.0.1:{port}"),

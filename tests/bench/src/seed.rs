@@ -1,4 +1,4 @@
-//! An installation that has run for a month: finished tasks, and queued ones. Rows are written as sets, in the shape that the
+//! An installation that has run for days: finished tasks, and queued ones. Rows are written as sets, in the shape that the
 //! product gives them.
 
 use anyhow::Context as _;
@@ -20,16 +20,21 @@ const SETUP: &str = "
                 || substr(md5(n::text), 4, 15))::uuid $$;
     CREATE FUNCTION pg_temp.hash(height bigint) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
         SELECT decode(lpad(to_hex(height), 64, '0'), 'hex') $$;
+    -- The days of history, as the dispatcher made them one by one.
+    SELECT history_prepare((clock_timestamp() AT TIME ZONE 'UTC')::date - n) FROM generate_series(0, {days}) AS n;
     -- Triggers and foreign keys are for writers that may be wrong; constraints of one table are checked as ever.
     SET session_replication_role = replica";
 
-/// Task `n` is block `n / of` of stream `n % of`, and finished within the last 30 days.
+/// Finished tasks lie within so many days: fewer than history is kept.
+const DAYS: &str = "10";
+
+/// Task `n` is block `n / of` of stream `n % of`.
 const FINISHED_ROWS: &str = "
     SELECT n, n / s.of AS height, s.*, t.at, pg_temp.id(n, t.at - interval '1 minute') AS task_id, md5('attempt ' || n)::uuid AS attempt_id
     FROM generate_series({from}::bigint, {to}::bigint - 1) AS n JOIN streams s ON s.number = n % s.of,
-         LATERAL (SELECT transaction_timestamp() - make_interval(secs => 30 * 86400.0 * (1 - n::float8 / {all})) AS at) t";
+         LATERAL (SELECT transaction_timestamp() - make_interval(secs => {days} * 86400.0 * (1 - n::float8 / {all})) AS at) t";
 
-const FINISHED: [&str; 3] = [
+const FINISHED: [&str; 4] = [
     "INSERT INTO task_history (task_id, job_id, pool_id, range, outputs, state, attempt, attempt_id, lease_token, created_at,
                                started_at, finished_at)
      SELECT task_id, job_id, pool_id, int8range(height, height + 1), ARRAY[output], 'Completed', 1, attempt_id, gen_random_uuid(),
@@ -40,6 +45,8 @@ const FINISHED: [&str; 3] = [
                                      verification, task_id, attempt_id, committed_at)
      SELECT namespace, version, int8range(height, height + 1), pg_temp.hash(height), pg_temp.hash(height), pg_temp.hash(height + 1),
             1, 0, 'verified', task_id, attempt_id, at FROM ({rows}) r",
+    "INSERT INTO events (namespace, version, range, revision, created_at)
+     SELECT namespace, version, int8range(height, height + 1), 1, at FROM ({rows}) r",
 ];
 
 /// Queued tasks lie behind the finished ones, the oldest first.
@@ -65,10 +72,11 @@ pub(crate) async fn seed(
 ) -> anyhow::Result<()> {
     anyhow::ensure!(!installed.streams.is_empty(), "old tasks belong to streams, and there are none");
     let mut conn = db.acquire().await.context("connect to seed")?.detach();
-    run(&mut conn, &SETUP.replace("{namespace}", NAMESPACE).replace("{output}", OUTPUT)).await?;
+    let setup = SETUP.replace("{namespace}", NAMESPACE).replace("{output}", OUTPUT).replace("{days}", DAYS);
+    run(&mut conn, &setup).await?;
     for from in (0..finished).step_by(usize::try_from(BATCH)?) {
         let to = (from + BATCH).min(finished);
-        let rows = FINISHED_ROWS.replace("{all}", &finished.to_string());
+        let rows = FINISHED_ROWS.replace("{all}", &finished.to_string()).replace("{days}", DAYS);
         insert(&mut conn, &FINISHED, &rows, from, to).await?;
         eprintln!("  {to} finished");
     }
@@ -77,7 +85,7 @@ pub(crate) async fn seed(
     for from in (finished..end).step_by(usize::try_from(BATCH)?) {
         insert(&mut conn, &QUEUED, &rows, from, (from + BATCH).min(end)).await?;
     }
-    // What a month of autovacuum has done by then.
+    // What autovacuum has done by then.
     for sql in ["SET session_replication_role = origin", "VACUUM (ANALYZE)", "CHECKPOINT"] {
         run(&mut conn, sql).await?;
     }
