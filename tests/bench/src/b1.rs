@@ -23,7 +23,7 @@ pub(crate) async fn measured(rig: &Rig) -> anyhow::Result<&[Load]> {
         }
         anyhow::Ok(loads)
     };
-    Ok(rig.b1.get_or_try_init(|| runs).await?)
+    Ok(rig.b1.get_or_try_init(|| Box::pin(runs)).await?)
 }
 
 /// One run on an empty database.

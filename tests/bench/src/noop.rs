@@ -63,6 +63,7 @@ pub(crate) fn partitions(work: &Work) -> Vec<CommittedPartition> {
 }
 
 /// This machine's clock, which all processes of a benchmark share.
+#[expect(clippy::disallowed_methods, reason = "what is measured is the time between processes")]
 pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

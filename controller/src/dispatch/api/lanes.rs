@@ -121,8 +121,10 @@ mod tests {
     #[tokio::test]
     async fn so_many_run_so_many_wait_the_rest_comes_back() {
         let lane = Lane::new("calls", 2, 1);
-        let (first, _second) =
-            (lane.enter().await.ok().expect("runs"), lane.enter().await.ok().expect("runs"));
+        let (first, _second) = (
+            lane.enter().await.map_err(drop).expect("runs"),
+            lane.enter().await.map_err(drop).expect("runs"),
+        );
         let waits = tokio::spawn({
             let lane = lane.clone();
             async move { lane.enter().await.is_ok() }
@@ -138,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_comes_back_and_leaves_no_trace() {
         let lane = Lane { patience: Duration::from_millis(10), ..Lane::new("calls", 1, 1) };
-        let first = lane.enter().await.ok().expect("runs");
+        let first = lane.enter().await.map_err(drop).expect("runs");
         assert_eq!(status(&lane).await, Some(429), "waited in vain");
         drop(first);
         assert_eq!(status(&lane).await, None);
@@ -147,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_outside_leaves_the_place_to_others() {
         let lane = Lane::new("calls", 1, 0);
-        let mut place = lane.enter().await.ok().expect("runs");
+        let mut place = lane.enter().await.map_err(drop).expect("runs");
         assert_eq!(status(&lane).await, Some(429));
         let others = async { assert_eq!(status(&lane).await, None) };
         place.outside(others).await;

@@ -4,6 +4,8 @@
 //! Ranges lie in GiST indexes, which take long to fill, and history is looked up by id alone: what is to be covered and what is covered
 //! are seeded with 30,000 rows, history with 200,000. `UPDATE_GOLDEN=1` writes the files anew.
 
+#![expect(clippy::panic, reason = "a test panics with what went wrong")]
+
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};

@@ -23,32 +23,32 @@ async fn check_in(conn: &mut PgConnection, store: &Store, n: u128, revision: &st
     let task = format!("task/{n}");
     let says =
         CheckIn { worker_id: worker(n), task_arn: Some(&task), task_definition: Some(revision), drained };
-    workers::check_in(conn, store.pool_id, &says).await.unwrap()
+    workers::check_in(conn, store.pool_id, &says).await.expect("the store answers")
 }
 
 async fn phases(conn: &mut PgConnection, store: &Store) -> Vec<(Phase, bool, bool)> {
-    let present = workers::present(conn, store.pool_id, ARN).await.unwrap();
+    let present = workers::present(conn, store.pool_id, ARN).await.expect("the store answers");
     present.iter().map(|p| (p.member.phase, p.member.current, p.member.busy)).collect()
 }
 
 #[sqlx::test]
 async fn a_worker_is_drained_only_when_it_was_told_to_and_says_so(db: PgPool) {
     let store = Store::new(db).await;
-    let mut conn = store.db.acquire().await.unwrap();
+    let mut conn = store.db.acquire().await.expect("the store answers");
     assert!(!check_in(&mut conn, &store, 1, "dw-ingest:2", true).await, "nobody told it to drain");
     assert!(!check_in(&mut conn, &store, 2, "dw-ingest:1", false).await);
     assert_eq!(
         phases(&mut conn, &store).await,
         [(Phase::Active, true, false), (Phase::Active, false, false)]
     );
-    workers::set_draining(&mut conn, store.pool_id, &[worker(1)], true).await.unwrap();
+    workers::set_draining(&mut conn, store.pool_id, &[worker(1)], true).await.expect("the store answers");
     assert_eq!(phases(&mut conn, &store).await[0].0, Phase::Draining);
     assert!(check_in(&mut conn, &store, 1, "dw-ingest:2", true).await);
     assert_eq!(phases(&mut conn, &store).await[0].0, Phase::Drained);
-    workers::set_draining(&mut conn, store.pool_id, &[worker(1)], false).await.unwrap();
+    workers::set_draining(&mut conn, store.pool_id, &[worker(1)], false).await.expect("the store answers");
     assert_eq!(phases(&mut conn, &store).await[0].0, Phase::Active, "called back");
 
-    workers::leave(&mut conn, store.pool_id, &[worker(1)]).await.unwrap();
+    workers::leave(&mut conn, store.pool_id, &[worker(1)]).await.expect("the store answers");
     assert!(check_in(&mut conn, &store, 1, "dw-ingest:2", false).await, "who is gone claims nothing");
     assert_eq!(phases(&mut conn, &store).await.len(), 1);
     sqlx::query("UPDATE workers SET seen_at = seen_at - interval '1 minute'")
@@ -56,67 +56,94 @@ async fn a_worker_is_drained_only_when_it_was_told_to_and_says_so(db: PgPool) {
         .await
         .unwrap();
     assert!(phases(&mut conn, &store).await.is_empty(), "who is silent is not counted on");
-    let known = workers::came_up(&mut conn, &["task/2".into(), "task/3".into()]).await.unwrap();
+    let known =
+        workers::came_up(&mut conn, &["task/2".into(), "task/3".into()]).await.expect("the store answers");
     assert_eq!(known, ["task/2"]);
 }
 
 #[sqlx::test]
 async fn two_deciders_intend_one_launch(db: PgPool) {
     let store = Store::new(db).await;
-    let (mut a, mut b) = (store.db.acquire().await.unwrap(), store.db.acquire().await.unwrap());
+    let (mut a, mut b) = (
+        store.db.acquire().await.expect("the store answers"),
+        store.db.acquire().await.expect("the store answers"),
+    );
     let pool = store.pool_id;
-    let first = launches::intend(&mut a, pool, 3, ARN, None).await.unwrap().expect("nobody else intends");
-    assert_eq!(launches::intend(&mut b, pool, 3, ARN, None).await.unwrap(), None, "one at a time");
-    assert_eq!(launches::intend(&mut b, pool, 3, ARN, Some(first.id)).await.unwrap(), None);
-    launches::started(&mut a, first.id, &["t1".into()]).await.unwrap();
+    let first = launches::intend(&mut a, pool, 3, ARN, None)
+        .await
+        .expect("the store answers")
+        .expect("nobody else intends");
     assert_eq!(
-        launches::intend(&mut b, pool, 3, ARN, None).await.unwrap(),
+        launches::intend(&mut b, pool, 3, ARN, None).await.expect("the store answers"),
+        None,
+        "one at a time"
+    );
+    assert_eq!(
+        launches::intend(&mut b, pool, 3, ARN, Some(first.id)).await.expect("the store answers"),
+        None
+    );
+    launches::started(&mut a, first.id, &["t1".into()]).await.expect("the store answers");
+    assert_eq!(
+        launches::intend(&mut b, pool, 3, ARN, None).await.expect("the store answers"),
         None,
         "decided before the first one"
     );
-    let second = launches::intend(&mut b, pool, 1, ARN, Some(first.id)).await.unwrap().expect("knows of it");
-    let open = launches::open(&mut a, pool).await.unwrap();
+    let second = launches::intend(&mut b, pool, 1, ARN, Some(first.id))
+        .await
+        .expect("the store answers")
+        .expect("knows of it");
+    let open = launches::open(&mut a, pool).await.expect("the store answers");
     assert_eq!(
         open.iter().map(|l| (l.id, l.intended)).collect::<Vec<_>>(),
         [(first.id, false), (second.id, true)]
     );
-    launches::end(&mut a, second.id, Some("denied")).await.unwrap();
-    launches::end(&mut a, first.id, None).await.unwrap();
-    assert!(launches::open(&mut a, pool).await.unwrap().is_empty());
-    assert_eq!(launches::last(&mut a, pool).await.unwrap(), Some(second.id), "ended ones count as known");
+    launches::end(&mut a, second.id, Some("denied")).await.expect("the store answers");
+    launches::end(&mut a, first.id, None).await.expect("the store answers");
+    assert!(launches::open(&mut a, pool).await.expect("the store answers").is_empty());
+    assert_eq!(
+        launches::last(&mut a, pool).await.expect("the store answers"),
+        Some(second.id),
+        "ended ones count as known"
+    );
 }
 
 #[sqlx::test]
 async fn a_failure_counts_once_and_another_revision_ends_the_rest(db: PgPool) {
     let store = Store::new(db).await;
-    let mut conn = store.db.acquire().await.unwrap();
+    let mut conn = store.db.acquire().await.expect("the store answers");
     let pool = store.pool_id;
     let launch = Launch { family: "dw-ingest".into(), task_definition_arn: ARN.into(), ..Launch::default() };
     let mut at = Addresses { launch: Some(launch), ..Addresses::default() };
-    set_addresses(&mut conn, pool, &at).await.unwrap();
+    set_addresses(&mut conn, pool, &at).await.expect("the store answers");
     let t0 = OffsetDateTime::UNIX_EPOCH;
     for seconds in [5, 5, 4, 6] {
         let seen = Some(t0 + Duration::seconds(seconds));
-        pools::start_failed(&mut conn, pool, "CannotPullContainerError", seen).await.unwrap();
+        pools::start_failed(&mut conn, pool, "CannotPullContainerError", seen)
+            .await
+            .expect("the store answers");
     }
     let starts = |pools: Vec<pools::ScaledPool>| pools[0].starts;
-    let failed = starts(pools::to_scale(&mut conn).await.unwrap());
+    let failed = starts(pools::to_scale(&mut conn).await.expect("the store answers"));
     assert_eq!(failed.failures, 2, "ECS dated two of them");
-    set_addresses(&mut conn, pool, &at).await.unwrap();
-    assert_eq!(starts(pools::to_scale(&mut conn).await.unwrap()), failed, "nothing changed");
+    set_addresses(&mut conn, pool, &at).await.expect("the store answers");
+    assert_eq!(
+        starts(pools::to_scale(&mut conn).await.expect("the store answers")),
+        failed,
+        "nothing changed"
+    );
     at.launch.as_mut().unwrap().task_definition_arn = ARN.replace(":2", ":3");
-    set_addresses(&mut conn, pool, &at).await.unwrap();
-    assert_eq!(starts(pools::to_scale(&mut conn).await.unwrap()).failures, 0);
-    pools::start_failed(&mut conn, pool, "denied", None).await.unwrap();
-    pools::started(&mut conn, pool).await.unwrap();
-    let progress = dagwright_state::status::pool(&mut conn, pool).await.unwrap().unwrap();
+    set_addresses(&mut conn, pool, &at).await.expect("the store answers");
+    assert_eq!(starts(pools::to_scale(&mut conn).await.expect("the store answers")).failures, 0);
+    pools::start_failed(&mut conn, pool, "denied", None).await.expect("the store answers");
+    pools::started(&mut conn, pool).await.expect("the store answers");
+    let progress = dagwright_state::status::pool(&mut conn, pool).await.expect("the store answers").unwrap();
     assert_eq!(progress.start_error, None, "a worker came up");
 }
 
 #[sqlx::test]
 async fn a_resting_pool_is_not_written(db: PgPool) {
     let store = Store::new(db).await;
-    let mut conn = store.db.acquire().await.unwrap();
+    let mut conn = store.db.acquire().await.expect("the store answers");
     let version = async |conn: &mut PgConnection| -> String {
         sqlx::query_scalar("SELECT xmin::text FROM pools WHERE pool_id = $1")
             .bind(store.pool_id.0)
@@ -124,10 +151,10 @@ async fn a_resting_pool_is_not_written(db: PgPool) {
             .await
             .unwrap()
     };
-    pools::scaled(&mut conn, store.pool_id, 2, 1, true).await.unwrap();
+    pools::scaled(&mut conn, store.pool_id, 2, 1, true).await.expect("the store answers");
     let before = version(&mut conn).await;
-    pools::scaled(&mut conn, store.pool_id, 2, 1, true).await.unwrap();
+    pools::scaled(&mut conn, store.pool_id, 2, 1, true).await.expect("the store answers");
     assert_eq!(version(&mut conn).await, before);
-    pools::scaled(&mut conn, store.pool_id, 2, 2, true).await.unwrap();
+    pools::scaled(&mut conn, store.pool_id, 2, 2, true).await.expect("the store answers");
     assert_ne!(version(&mut conn).await, before);
 }
