@@ -238,10 +238,12 @@ async fn a_pool_may_only_name_task_roles_of_its_namespace() {
         aws(&world).queues.describe(&aws(&world).name).await.unwrap().is_none(),
         "nothing was made for it"
     );
-    // The default needs no entry, a role of the list no default.
-    for role in [roles["worker-task"].as_str(), "arn:aws:iam::000000000000:role/team-ingest"] {
-        pool["spec"]["roles"]["task"] = json!(role);
-        world.apply(&pool).await;
-        world.ready("WorkerPool", "ingest").await;
-    }
+    // The default needs no entry.
+    pool["spec"]["roles"]["task"] = json!(roles["worker-task"]);
+    world.apply(&pool).await;
+    world.ready("WorkerPool", "ingest").await;
+    // A role of the list is put to AWS, which lets this controller pass no other than the default.
+    pool["spec"]["roles"]["task"] = json!("arn:aws:iam::000000000000:role/team-ingest");
+    world.apply(&pool).await;
+    world.stalled("WorkerPool", "ingest", "Refused").await;
 }
