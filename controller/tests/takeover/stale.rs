@@ -87,6 +87,18 @@ async fn row(world: &World) -> (i64, Vec<String>) {
         .unwrap()
 }
 
+/// Has the leader write several objects side by side: a write that must first open a connection says nothing while the network
+/// holds back, and the renewals of the Lease take connections too.
+async fn open_connections(world: &World) {
+    let names: Vec<_> = (0..8).map(|n| format!("connection-{n}")).collect();
+    for name in &names {
+        world.apply(&dataset(name, "blocks")).await;
+    }
+    for name in &names {
+        world.ready("Dataset", name).await;
+    }
+}
+
 /// An API server that answers slowly is a leader's all the same; one that hears nothing any more ends it before another one
 /// may lead. What the first had sent arrives afterwards, and gets 409.
 pub(crate) async fn a_slow_api_server(world: &World, now: Process) -> Process {
@@ -100,6 +112,7 @@ pub(crate) async fn a_slow_api_server(world: &World, now: Process) -> Process {
     wait_until(TAKEOVER, what, async || next.metric("dagwright_controller_leader", &[]).await == Some(0.0))
         .await;
     let (before, first) = (refused_status_writes(world).await, epoch(world).await);
+    open_connections(world).await;
 
     network.hold();
     world.apply(&shared_with("two")).await;
@@ -150,7 +163,7 @@ pub(crate) async fn two_leaders(world: &World, now: Process) -> Process {
     wait_until(TAKEOVER, "the other one to take the epoch", async || epoch(world).await == first + 1).await;
     let edited = world.apply(&shared_with("four")).await;
     ended(&stale).await;
-    let log = world.infra.log(&stale.name);
+    let log = world.infra.whole_log(&stale.name);
     let refusal = format!("the leader epoch {first} is over, epoch {} writes now", first + 1);
     assert!(log.contains(&refusal), "Postgres refused it: {log}");
     world.ready("Dataset", "stale").await;

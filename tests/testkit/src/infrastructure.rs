@@ -137,10 +137,14 @@ impl Infrastructure {
 
     /// The end of a process's log, for messages.
     pub fn log(&self, name: &str) -> String {
-        let text = std::fs::read_to_string(self.stack.settings.logs().join(format!("{name}.log")))
-            .unwrap_or_default();
+        let text = self.whole_log(name);
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// All that a process logged.
+    pub fn whole_log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.stack.settings.logs().join(format!("{name}.log"))).unwrap_or_default()
     }
 }
 
