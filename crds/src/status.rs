@@ -24,10 +24,14 @@ pub trait ObjectStatus:
     fn settled(&self) -> Self;
     /// The numbers that move by themselves, in a fixed order.
     fn numbers(&self) -> Vec<i64>;
+    /// Numbers that move with every task: news only when they come to rest.
+    fn restless(&self) -> Vec<i64> {
+        vec![]
+    }
 }
 
 macro_rules! object_status {
-    ($type:ty, |$status:ident| $settle:block, |$from:ident| $numbers:expr) => {
+    ($type:ty, |$status:ident| $settle:block, |$from:ident| $numbers:expr $(, |$of:ident| $restless:expr)?) => {
         impl ObjectStatus for $type {
             fn observed_generation(&self) -> Option<i64> {
                 self.observed_generation
@@ -53,6 +57,10 @@ macro_rules! object_status {
                 let $from = self;
                 $numbers
             }
+            $(fn restless(&self) -> Vec<i64> {
+                let $of = self;
+                $restless
+            })?
         }
     };
 }
@@ -101,7 +109,8 @@ object_status!(
         let problems = s.problems.iter().map(|p| p.attempts).sum();
         let streams = s.streams.iter().flat_map(|s| [s.cursor, s.target.unwrap_or(0)]);
         streams.chain([s.head.unwrap_or(0), problems]).collect()
-    }
+    },
+    |s| s.streams.iter().map(|s| s.in_flight).collect()
 );
 
 object_status!(

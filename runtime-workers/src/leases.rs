@@ -207,4 +207,4 @@ impl LeaseBook {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -198,3 +198,83 @@ fn settle(shared: &Shared, group: Vec<Report>, response: OutcomeResponse) -> Vec
     shared.done_with(messages);
     unheard
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+    use clap::Parser as _;
+    use dagwright_contracts::tasks::{Completion, Outcome};
+    use dagwright_core::ids::TaskId;
+    use dagwright_telemetry::Health;
+    use tokio_util::sync::CancellationToken;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{args::Args, leases::tests::lease, messages::Done, operators::Registry, worker};
+
+    const POISON: TaskId = TaskId(Uuid::from_u128(5));
+
+    type Heard = Arc<Mutex<Vec<TaskId>>>;
+
+    /// A dispatcher that stumbles over one completion, which the real one cannot be made to do: it tries each of a set by itself.
+    async fn dispatcher() -> (String, Heard) {
+        let heard = Heard::default();
+        let complete = async |State(heard): State<Heard>, Json(request): Json<CompleteRequest>| {
+            let tasks: Vec<_> = request.completions.iter().map(|c| c.fence.task_id).collect();
+            if tasks.contains(&POISON) {
+                return Err(StatusCode::INTERNAL_SERVER_ERROR);
+            }
+            heard.lock().unwrap().extend(&tasks);
+            let accepted = |task_id| Outcome { task_id, verdict: Verdict::Accepted, detail: String::new() };
+            Ok(Json(OutcomeResponse { outcomes: tasks.into_iter().map(accepted).collect() }))
+        };
+        let app = Router::new().route("/v1/tasks:complete", post(complete)).with_state(Arc::clone(&heard));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (url, heard)
+    }
+
+    #[tokio::test]
+    async fn a_report_that_never_gets_through_holds_up_no_other() {
+        let (url, heard) = dispatcher().await;
+        let flags = [
+            "worker",
+            "--dispatcher-url",
+            &url,
+            "--rpc-url",
+            &url,
+            "--queue-url",
+            &url,
+            "--pool-token",
+            "dwp_t",
+        ];
+        let (reports, receiver) = mpsc::channel(16);
+        let (done, _to_delete) = Done::channel();
+        let set_up = worker::set_up(
+            &Args::parse_from(flags),
+            Registry::default(),
+            &Health::default(),
+            (reports.clone(), done),
+            CancellationToken::new(),
+        );
+        let shared = Arc::new(set_up.await.unwrap());
+        for task in 1..=8 {
+            let lease = lease(task, 1, 3);
+            shared.leases().enter(&lease, None, Instant::now());
+            reports
+                .send(Report::Complete(Completion { fence: lease.fence, partitions: vec![] }))
+                .await
+                .unwrap();
+        }
+        drop(reports);
+        shared.close_reports();
+        send_all(Arc::clone(&shared), receiver).await;
+        let mut heard: Vec<_> = heard.lock().unwrap().iter().map(|task| task.0.as_u128()).collect();
+        heard.sort_unstable();
+        assert_eq!(heard, [1, 2, 3, 4, 6, 7, 8], "each once");
+        assert_eq!(shared.leases().len(), 0, "the lease of the one that was not heard is over");
+    }
+}

@@ -82,6 +82,11 @@ impl Shared {
         }
     }
 
+    /// Drops the last sender: the reporter ends when everything is told.
+    pub(crate) fn close_reports(&self) {
+        lock(&self.reports).take();
+    }
+
     /// What waits.
     pub fn inbox(&self) -> MutexGuard<'_, Inbox> {
         lock(&self.inbox)
@@ -125,8 +130,7 @@ pub async fn run(
         give_back_messages(&shared).await;
         shared.attempts.close();
         shared.attempts.wait().await;
-        // The last sender: the reporter ends when everything is told.
-        lock(&shared.reports).take();
+        shared.close_reports();
         reporting.await.context("reporting ended abnormally")?;
         quiet.cancel();
         present.await.context("checking in ended abnormally")?;
@@ -143,7 +147,7 @@ pub async fn run(
     Ok(())
 }
 
-async fn set_up(
+pub(crate) async fn set_up(
     args: &Args,
     registry: Registry,
     health: &Health,

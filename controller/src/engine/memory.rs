@@ -3,11 +3,13 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use rand::Rng;
 
-/// What passes remember of objects between them, by uid: failures in a row, and when the status was last written.
+/// What passes remember of objects between them, by uid: failures in a row, when the status was last written, and since when its
+/// numbers stand still.
 #[derive(Default)]
 pub struct PassMemory {
     failures: DashMap<String, u32>,
     written: DashMap<String, Instant>,
+    numbers: DashMap<String, (Vec<i64>, Instant)>,
     unsaid: DashMap<String, (i64, Instant)>,
 }
 
@@ -52,10 +54,20 @@ impl PassMemory {
         self.written.get(uid).map_or(Duration::MAX, |at| at.elapsed())
     }
 
+    /// For how long these numbers have been seen, and no others.
+    pub fn still(&self, uid: &str, numbers: Vec<i64>) -> Duration {
+        let mut seen = self.numbers.entry(uid.to_owned()).or_insert_with(|| (vec![], Instant::now()));
+        if seen.0 != numbers {
+            *seen = (numbers, Instant::now());
+        }
+        seen.1.elapsed()
+    }
+
     /// Forgets a deleted object.
     pub fn forget(&self, uid: &str) {
         self.failures.remove(uid);
         self.written.remove(uid);
+        self.numbers.remove(uid);
         self.unsaid.remove(uid);
     }
 }

@@ -103,7 +103,8 @@ async fn report<K: Kind>(
     let handled = object.annotations().get(REQUESTED_AT).cloned();
     let mut status = pass.status;
     status.set_head(generation, conditions, handled);
-    let waits = match write::due(old, &status, pass.spacing, ctx.memory.since_written(&uid)) {
+    let still = ctx.memory.still(&uid, [status.numbers(), status.restless()].concat());
+    let waits = match write::due(old, &status, pass.spacing, ctx.memory.since_written(&uid), still) {
         Due::No => None,
         Due::Later(wait) => Some(wait),
         Due::Now => {

@@ -27,13 +27,14 @@ pub(crate) enum Due {
     Later(Duration),
 }
 
-/// Decides whether to write: facts at once; numbers that move by themselves after `spacing` when they moved by a hundredth,
-/// else after ten times that.
+/// Decides whether to write: facts at once; numbers that move by themselves after `spacing` when they moved by a hundredth, else
+/// after ten times that; and once they have stood still for `spacing`, so that what is at rest shows where.
 pub(crate) fn due<S: ObjectStatus>(
     old: Option<&S>,
     new: &S,
     spacing: Duration,
     since_written: Duration,
+    still: Duration,
 ) -> Due {
     let Some(old) = old else { return Due::Now };
     if old == new {
@@ -43,12 +44,15 @@ pub(crate) fn due<S: ObjectStatus>(
         return Due::Now;
     }
     let (before, after) = (old.numbers(), new.numbers());
-    if before == after {
+    if before == after && old.restless() == new.restless() {
         // Only derived or rounded fields differ; they go out with the next number.
         return Due::No;
     }
     let wait = if moved(&before, &after) { spacing } else { spacing * 10 };
-    if since_written >= wait { Due::Now } else { Due::Later(wait - since_written) }
+    match wait.saturating_sub(since_written).min(spacing.saturating_sub(still)) {
+        Duration::ZERO => Due::Now,
+        left => Due::Later(left),
+    }
 }
 
 /// Whether any number moved by a hundredth or more.
@@ -123,7 +127,7 @@ pub(crate) async fn kube_call<T>(
 
 #[cfg(test)]
 mod tests {
-    use dagwright_crds::DatasetStatus;
+    use dagwright_crds::{ChainSyncStatus, DatasetStatus, chain_sync::StreamStatus};
 
     use super::*;
 
@@ -133,20 +137,47 @@ mod tests {
 
     #[test]
     fn facts_are_written_at_once_and_numbers_with_spacing() {
-        let minute = Duration::from_secs(60);
-        assert_eq!(due(None, &rows(1), minute, Duration::ZERO), Due::Now);
-        assert_eq!(due(Some(&rows(1)), &rows(1), minute, Duration::MAX), Due::No);
+        let (minute, moving) = (Duration::from_secs(60), Duration::ZERO);
+        assert_eq!(due(None, &rows(1), minute, Duration::ZERO, moving), Due::Now);
+        assert_eq!(due(Some(&rows(1)), &rows(1), minute, Duration::MAX, Duration::MAX), Due::No);
         assert_eq!(
-            due(Some(&rows(100)), &rows(101), minute, Duration::from_secs(20)),
+            due(Some(&rows(100)), &rows(101), minute, Duration::from_secs(20), moving),
             Due::Later(Duration::from_secs(40))
         );
-        assert_eq!(due(Some(&rows(100)), &rows(101), minute, minute), Due::Now);
-        assert_eq!(
-            due(Some(&rows(1000)), &rows(1001), minute, minute),
-            Due::Later(minute * 9),
-            "less than a hundredth"
-        );
+        assert_eq!(due(Some(&rows(100)), &rows(101), minute, minute, moving), Due::Now);
         let served = DatasetStatus { served_version: Some("v".into()), ..rows(1) };
-        assert_eq!(due(Some(&rows(1)), &served, minute, Duration::ZERO), Due::Now);
+        assert_eq!(due(Some(&rows(1)), &served, minute, Duration::ZERO, moving), Due::Now);
+    }
+
+    #[test]
+    fn numbers_that_hardly_moved_are_written_when_they_rest() {
+        let minute = Duration::from_secs(60);
+        let after = |written: u64, still: u64| {
+            let (written, still) = (Duration::from_secs(written), Duration::from_secs(still));
+            due(Some(&rows(1000)), &rows(1001), minute, written, still)
+        };
+        assert_eq!(after(60, 0), Due::Later(minute), "it is looked at again when it may rest");
+        assert_eq!(after(590, 0), Due::Later(Duration::from_secs(10)));
+        assert_eq!(after(90, 50), Due::Later(Duration::from_secs(10)));
+        assert_eq!(after(100, 60), Due::Now);
+    }
+
+    #[test]
+    fn the_last_task_in_flight_is_not_shown_for_ever() {
+        let busy = |in_flight| ChainSyncStatus {
+            streams: vec![StreamStatus {
+                name: "core".into(),
+                cursor: 296,
+                target: Some(296),
+                in_flight,
+                failed: 0,
+                blocks_per_second: None,
+                eta_at: None,
+            }],
+            ..Default::default()
+        };
+        let minute = Duration::from_secs(60);
+        let due = |still| due(Some(&busy(1)), &busy(0), minute, Duration::ZERO, still);
+        assert_eq!((due(Duration::ZERO), due(minute)), (Due::Later(minute), Due::Now));
     }
 }

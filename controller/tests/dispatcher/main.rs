@@ -9,6 +9,7 @@ mod life;
 mod overload;
 mod queue_down;
 mod rights;
+mod sets;
 mod silence;
 mod support;
 mod sweep;

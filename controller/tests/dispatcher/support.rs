@@ -122,6 +122,17 @@ pub(crate) fn fence(fence: &Fence) -> Value {
     serde_json::to_value(fence).unwrap()
 }
 
+/// A completion that needs no store: no objects, and hashes that link to the neighbours'.
+pub(crate) fn done(lease: &TaskLease) -> Value {
+    let (range, hash) = (lease.work.range, |height: u64| format!("0x{height:064x}"));
+    let mut row = fence(&lease.fence);
+    row["partitions"] = json!([{
+        "output": "blocks", "contentHash": hash(1), "firstParentHash": hash(range.start()), "lastHash": hash(range.end()),
+        "rows": range.len(), "verification": "verified", "objects": [],
+    }]);
+    row
+}
+
 pub(crate) fn pool() -> PoolId {
     PoolId(Uuid::from_u128(1))
 }

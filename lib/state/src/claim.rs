@@ -1,4 +1,5 @@
-//! Leases are given: a batch per call, none to two claimers.
+//! Leases are given: a batch per call, none to two claimers (I3). State and lease are set by one statement (I8), which takes the
+//! message away as well (I5).
 
 use std::collections::{HashMap, HashSet};
 
@@ -144,13 +145,15 @@ async fn take(
     sqlx::query_as!(
         ClaimedRow,
         r#"WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
-           -- Two branches, not one OR: each has its own index, and offers go first.
+           -- Two branches, not one OR: each has its own index, and offers go first. Offers are looked up by id whatever the
+           -- statistics say, which for a queue are those of another moment: hence LATERAL, and a state that fits no partial index.
            offered AS MATERIALIZED (
-               SELECT t.task_id FROM UNNEST($3::uuid[], $4::int[]) AS o (task_id, attempt)
-               JOIN tasks t ON t.task_id = o.task_id AND t.attempt = o.attempt JOIN jobs j ON j.job_id = t.job_id
-               WHERE t.pool_id = $1 AND t.state = 'Queued' AND t.not_before <= (SELECT now FROM clock)
-                 AND NOT t.cancel_requested AND NOT j.suspended
-               FOR UPDATE OF t SKIP LOCKED),
+               SELECT f.task_id FROM UNNEST($3::uuid[], $4::int[]) AS o (task_id, attempt)
+               CROSS JOIN LATERAL (
+                   SELECT t.task_id FROM tasks t JOIN jobs j ON j.job_id = t.job_id
+                   WHERE t.task_id = o.task_id AND t.attempt = o.attempt AND t.pool_id = $1 AND t.state || '' = 'Queued'
+                     AND t.not_before <= (SELECT now FROM clock) AND NOT t.cancel_requested AND NOT j.suspended
+                   FOR UPDATE OF t SKIP LOCKED) f),
            -- Class after class, each from where its stretch of the index was left; the outer limit stops the inner ones, so that no
            -- row is locked in vain.
            further AS MATERIALIZED (

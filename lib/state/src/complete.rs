@@ -1,4 +1,4 @@
-//! The completing transaction: fences, borders, pointers, events and history change together or not at all.
+//! The completing transaction: fences (I1, I3), borders, pointers, events and history change together or not at all (I2).
 //!
 //! It moves a set: what a commit costs beyond its rows (locks, round trips, the log's flush) is paid once for all of them. Each
 //! completion has its own verdict, the one it would have had alone.

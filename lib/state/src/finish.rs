@@ -1,4 +1,5 @@
-//! Attempts that end without a commit: failed, released, expired, dead-lettered, cancelled; and tasks that are redriven.
+//! Attempts that end without a commit: failed, released, expired, dead-lettered, cancelled; and tasks that are redriven. What each
+//! costs is counted here (I7), and each leaves a way on (I9).
 
 use std::collections::{HashMap, HashSet};
 

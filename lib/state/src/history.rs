@@ -1,7 +1,7 @@
 //! The days of history: partitions of `task_history`, `attempts` and `events`, made ahead and dropped by age.
 //!
 //! Nothing reads history to decide anything but whether a call was delivered before; a completion that is repeated after its day was
-//! dropped is answered as stale, which changes nothing.
+//! dropped is answered as stale, which changes nothing (I1).
 
 use sqlx::PgConnection;
 use time::Duration;

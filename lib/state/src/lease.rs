@@ -1,4 +1,4 @@
-//! Leases that live: renewals, the fence itself, and what a lease may write.
+//! Leases that live: renewals, the fence itself (I3), and what a lease may write.
 
 use std::collections::{HashMap, HashSet};
 

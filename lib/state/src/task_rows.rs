@@ -136,7 +136,8 @@ pub(crate) fn decide(row: &Locked, event: Event, cause: Cause, jitter: Jitter<'_
     Some(Change { row: row.clone(), to, cause })
 }
 
-/// Writes decided changes, as sets: back to Queued or to Failed in place, to Completed or Canceled into history.
+/// Writes decided changes, as sets: back to Queued or to Failed in place, to Completed or Canceled into history. No lease stays with
+/// them (I8), and exactly those that are queued again get a message (I5).
 pub(crate) async fn apply(conn: &mut PgConnection, changes: &[Change]) -> Result<()> {
     let (ended, stay): (Vec<_>, Vec<_>) =
         changes.iter().partition(|c| matches!(c.to.task.state, TaskState::Completed | TaskState::Canceled));
@@ -225,7 +226,6 @@ async fn publish(conn: &mut PgConnection, changes: &[&Change]) -> Result<()> {
     expect_rows("write messages of next attempts", offered.len() as u64, inserted.rows_affected())
 }
 
-/// Only queued tasks have messages (I5).
 async fn take_back(conn: &mut PgConnection, tasks: &[Uuid]) -> Result<()> {
     if tasks.is_empty() {
         return Ok(());

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 
-fn lease(task: u128, attempt: u32, seconds: u32) -> TaskLease {
+pub(crate) fn lease(task: u128, attempt: u32, seconds: u32) -> TaskLease {
     TaskLease {
         fence: Fence {
             task_id: TaskId(Uuid::from_u128(task)),

@@ -15,7 +15,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Meter {
     /// The database, as superuser.
     pub(crate) db: PgPool,
-    /// Processes by name; children count with their parent.
+    /// Processes by name; children that are not watched themselves count with their parent.
     pub(crate) processes: Vec<(&'static str, u32)>,
 }
 
@@ -39,7 +39,9 @@ impl Meter {
         .await
         .context("read the counters of the database")?;
         let stats = all_stats();
-        let cpu = self.processes.iter().map(|(name, pid)| (*name, with_children(&stats, *pid))).collect();
+        let watched: Vec<_> = self.processes.iter().map(|(_, pid)| *pid).collect();
+        let cpu = self.processes.iter().map(|(name, pid)| (*name, with_children(&stats, *pid, &watched)));
+        let cpu = cpu.collect();
         Ok(Usage { cpu, commits, wal_bytes })
     }
 }
@@ -79,8 +81,9 @@ fn parse(text: &str) -> Option<Stat> {
     Some(Stat { pid: pid.parse().ok()?, parent: fields.get(1)?.parse().ok()?, ticks })
 }
 
-fn with_children(stats: &[Stat], pid: u32) -> f64 {
-    let ticks: u64 = stats.iter().filter(|s| s.pid == pid || s.parent == pid).map(|s| s.ticks).sum();
+fn with_children(stats: &[Stat], pid: u32, watched: &[u32]) -> f64 {
+    let counts = |s: &&Stat| s.pid == pid || (s.parent == pid && !watched.contains(&s.pid));
+    let ticks: u64 = stats.iter().filter(counts).map(|s| s.ticks).sum();
     number(ticks) / TICKS_PER_SECOND
 }
 
@@ -99,7 +102,8 @@ mod tests {
     fn children_count_with_their_parent_and_others_do_not() {
         let stat = |pid, parent, ticks| Stat { pid, parent, ticks };
         let all = [stat(1, 0, 5000), stat(10, 1, 100), stat(11, 10, 50), stat(12, 10, 25), stat(20, 1, 999)];
-        assert!((with_children(&all, 10) - 1.75).abs() < 1e-9);
+        assert!((with_children(&all, 10, &[10, 20]) - 1.75).abs() < 1e-9);
+        assert!((with_children(&all, 1, &[1, 10, 20]) - 50.0).abs() < 1e-9, "what is watched counts for itself");
     }
 
     #[test]

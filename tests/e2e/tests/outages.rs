@@ -1,4 +1,4 @@
-//! What is away holds up only what needs it; what always fails, nobody beside it.
+//! What is away holds up only what needs it; what always fails, nobody beside it (I9).
 
 use dagwright_e2e::{
     World,

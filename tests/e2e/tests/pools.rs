@@ -1,4 +1,4 @@
-//! Workers come and go while work goes on: nothing is lost, and no attempt is spent.
+//! Workers come and go while work goes on: nothing is lost, and no attempt is spent (I7).
 
 use std::time::Duration;
 

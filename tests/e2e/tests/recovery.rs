@@ -1,4 +1,5 @@
-//! Kill anything at any moment: the work ends, each partition is committed once, nothing twice, nothing missing.
+//! Kill anything at any moment: the work ends, each partition is committed once (I1, I10), nothing twice, nothing
+//! missing (I9).
 
 use dagwright_e2e::{
     World,

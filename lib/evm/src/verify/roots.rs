@@ -10,7 +10,7 @@ use super::{
     Subject,
     outcome::{Fault, same},
 };
-use crate::encode::{EncodedTransaction, encode_receipt};
+use crate::encode::{EncodedTransaction, Unencodable, encode_receipt};
 
 pub(super) fn transaction_hashes(s: &Subject<'_>) -> Result<(), Fault> {
     let mut unknown = None;
@@ -69,6 +69,15 @@ pub(super) fn receipts_root(s: &Subject<'_>) -> Result<(), Fault> {
     }
     let root = ordered_trie_root_encoded(&bytes);
     same(&root, &s.block.header.receipts_root, || "receiptsRoot".to_owned())
+        .map_err(|fault| unknown_type(s).unwrap_or(fault))
+}
+
+/// A receipt of a type that the profile does not know was encoded by the rule of the known ones: a guess, which can prove a
+/// root and cannot disprove it.
+fn unknown_type(s: &Subject<'_>) -> Option<Fault> {
+    let unknown = |encoded: &Result<_, Unencodable>| matches!(encoded, Err(Unencodable::UnknownType(_)));
+    let at = s.transactions.iter().position(unknown)?;
+    Some(Fault::unencodable(&format!("receipts[{at}]"), s.transactions[at].as_ref().err()?))
 }
 
 pub(super) fn bloom(s: &Subject<'_>) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 //! Every field of a real block, its transactions, receipts and logs is altered, one at a time: each must be detected.
 
 use dagwright_evm::{
-    Asked, Check, Level, Outcome, VerifyRequest,
+    Asked, Check, Doubt, Level, Outcome, VerifyRequest,
     json::{self, Block},
     verify::{BrokenLink, SenderCheck, verify_links},
     verify_block,
@@ -268,6 +268,22 @@ fn a_size_that_no_client_would_count_is_unverifiable() {
         matches!(report.outcome(Check::BlockSize), Some(Outcome::Unverifiable { reason, .. }) if reason.contains("size"))
     );
     assert_eq!(report.level(), Level::Verified, "the size that is stored is recomputed");
+}
+
+#[test]
+fn a_type_that_no_rule_knows_can_be_neither_proven_nor_disproved() {
+    let mut fixture = Fixture::load("ethereum/18000000", "ethereum");
+    fixture.block["transactions"][0]["type"] = json!("0x55");
+    assert_eq!(fixture.report().level(), Level::Failed, "the receipt says otherwise");
+    fixture.receipts[0]["type"] = json!("0x55");
+    let report = fixture.report();
+    for check in [Check::TransactionsRoot, Check::ReceiptsRoot] {
+        assert!(
+            matches!(report.outcome(check), Some(Outcome::Unverifiable { reason, doubt: Doubt::Answer }) if reason.contains("0x55")),
+            "{check:?}: {report:?}"
+        );
+    }
+    assert_eq!(report.level(), Level::Unverifiable);
 }
 
 #[test]

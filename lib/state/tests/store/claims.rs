@@ -1,4 +1,4 @@
-//! Fences: two claimers, stale completions, lost leases.
+//! Fences (I3): two claimers, stale completions, lost leases.
 
 use std::collections::HashSet;
 

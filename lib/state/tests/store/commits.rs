@@ -1,4 +1,4 @@
-//! The completing transaction: pointers, borders, repetition.
+//! The completing transaction: pointers, borders, repetition. Once per task (I1), whole (I2).
 
 use dagwright_core::border::Fork;
 use dagwright_state::{

@@ -1,4 +1,4 @@
-//! The days of history: made ahead, dropped by age, never in the way of a row.
+//! The days of history: made ahead, dropped by age, never in the way of a row or of a repeated call (I1).
 
 use dagwright_state::{complete::Committed, history};
 use sqlx::PgPool;

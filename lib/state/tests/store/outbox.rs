@@ -1,4 +1,4 @@
-//! Messages: a bounded window, priority, loss and duplicates.
+//! Messages: a bounded window, priority, loss and duplicates (I5, I6).
 
 use dagwright_core::ids::PoolId;
 use dagwright_state::{

@@ -1,4 +1,5 @@
-//! Every transition's SQL does what `core::task::step` says.
+//! Every transition's SQL does what `core::task::step` says, of which the model has proven I1 to I9: state, lease (I8), message (I5),
+//! and what is spent (I7).
 
 use dagwright_core::{
     backoff::Backoff,

@@ -41,6 +41,8 @@ pub enum Lie {
     OtherBlock,
     /// Another chain.
     ChainId(u64),
+    /// A head that is not there, to who asks for a block by its tag.
+    Head(u64),
 }
 
 impl Lie {
@@ -64,9 +66,11 @@ impl Lie {
         ]
     }
 
-    /// Whether the lie is about what a method answers.
-    fn is_about(&self, method: &str) -> bool {
+    /// Whether the lie is about what a method answers, asked for a block by its height or not.
+    fn is_about(&self, (method, block): &(String, Option<u64>)) -> bool {
+        let method = method.as_str();
         match self {
+            Self::Head(_) => method == "eth_getBlockByNumber" && block.is_none(),
             Self::Null => true,
             Self::UnknownType => matches!(method, "eth_getBlockByNumber" | "eth_getBlockReceipts"),
             Self::ShortReceipts
@@ -92,8 +96,8 @@ impl Lie {
         }
         let mut twisted = 0;
         for item in items(request) {
-            let Some((method, Some(block))) = call(item) else { continue };
-            if !self.is_about(&method) || !when.matches(&(method.clone(), Some(block))) {
+            let Some(subject @ (_, Some(block))) = call(item) else { continue };
+            if !self.is_about(&subject) || !when.matches(&subject) {
                 continue;
             }
             let neighbour = if block == 0 { 1 } else { block - 1 };
@@ -115,7 +119,7 @@ impl Lie {
         for item in items(answer) {
             let of = asked.iter().find(|call| call.get("id") == item.get("id"));
             let Some(subject) = of.and_then(call) else { continue };
-            if self.is_about(&subject.0)
+            if self.is_about(&subject)
                 && when.matches(&subject)
                 && let Some(result) = item.get_mut("result")
             {
@@ -129,6 +133,7 @@ impl Lie {
         match self {
             Self::Null => *result = Value::Null,
             Self::ChainId(id) => *result = json!(format!("{id:#x}")),
+            Self::Head(height) => *result.get_mut("number")? = json!(format!("{height:#x}")),
             Self::ShortReceipts => drop(result.as_array_mut()?.pop()?),
             Self::EmptyReceipts => {
                 let receipts = result.as_array_mut()?;
