@@ -253,14 +253,9 @@ mod tests {
         ];
         let (reports, receiver) = mpsc::channel(16);
         let (done, _to_delete) = Done::channel();
-        let set_up = worker::set_up(
-            &Args::parse_from(flags),
-            Registry::default(),
-            &Health::default(),
-            (reports.clone(), done),
-            CancellationToken::new(),
-        );
-        let shared = Arc::new(set_up.await.unwrap());
+        let (args, health, stop) = (Args::parse_from(flags), Health::default(), CancellationToken::new());
+        let shared = worker::set_up(&args, Registry::default(), &health, (reports.clone(), done), stop).await;
+        let shared = Arc::new(shared.unwrap());
         for task in 1..=8 {
             let lease = lease(task, 1, 3);
             shared.leases().enter(&lease, None, Instant::now());

@@ -99,9 +99,16 @@ pub(crate) async fn lock_leases(
     let attempts: Vec<_> = fences.iter().map(|f| f.attempt_id.0).collect();
     let tokens: Vec<_> = fences.iter().map(|f| f.lease_token.0).collect();
     let rows = locked_tasks!(
-        "t.pool_id = $1 AND t.state = 'Running'
-           AND (t.task_id, t.attempt_id, t.lease_token) IN (SELECT * FROM UNNEST($2::uuid[], $3::uuid[], $4::uuid[]))
-         ORDER BY t.task_id FOR UPDATE OF t",
+        in
+        r#"SELECT t.task_id, t.state, t.not_before, t.attempt, t.attempts_spent, t.max_attempts, t.releases, t.attempt_id, t.lease_token,
+                  t.lease_expires_at, t.worker_id, t.started_at, t.backoff_ms, t.max_backoff_ms, t."now!" AS "now!"
+           FROM (SELECT DISTINCT * FROM UNNEST($2::uuid[], $3::uuid[], $4::uuid[]) AS f (task_id, attempt_id, lease_token) ORDER BY 1) f
+           CROSS JOIN LATERAL ("#,
+        // By id, as offers are looked up in a claim.
+        "t.task_id = f.task_id AND t.attempt_id = f.attempt_id AND t.lease_token = f.lease_token AND t.pool_id = $1
+           AND t.state || '' = 'Running'
+         FOR UPDATE OF t",
+        ") t",
         pool_id.0,
         &tasks,
         &attempts,
@@ -137,7 +144,7 @@ async fn ended_before(conn: &mut PgConnection, fences: &[Fence], state: &str) ->
 /// When Postgres cannot be reached or a row is invalid.
 pub async fn expire(conn: &mut PgConnection, limit: u32, jitter: Jitter<'_>) -> Result<usize> {
     let rows = locked_tasks!(
-        "t.state = 'Running' AND t.lease_expires_at <= clock_timestamp()
+        "t.state = 'Running' AND t.lease_expires_at <= (SELECT clock_timestamp())
          ORDER BY t.lease_expires_at LIMIT $1 FOR UPDATE OF t SKIP LOCKED",
         i64::from(limit)
     )

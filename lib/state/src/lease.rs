@@ -43,13 +43,16 @@ pub async fn renew(conn: &mut PgConnection, pool_id: PoolId, beats: &[Beat]) -> 
     let renewed = sqlx::query!(
         r#"WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
            held AS MATERIALIZED (
-               SELECT t.task_id, b.done FROM tasks t
-               JOIN UNNEST($2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[]) AS b (task_id, attempt_id, lease_token, done)
-                    ON b.task_id = t.task_id AND b.attempt_id = t.attempt_id AND b.lease_token = t.lease_token
-               JOIN jobs j ON j.job_id = t.job_id
-               WHERE t.pool_id = $1 AND t.state = 'Running' AND NOT t.cancel_requested
-                 AND (SELECT now FROM clock) < t.started_at + make_interval(secs => j.timeout_seconds)
-               ORDER BY t.task_id FOR UPDATE OF t)
+               SELECT t.task_id, b.done
+               FROM (SELECT * FROM UNNEST($2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[]) AS b (task_id, attempt_id, lease_token, done)
+                     ORDER BY task_id) b
+               -- By id, as offers are looked up in a claim.
+               CROSS JOIN LATERAL (
+                   SELECT t.task_id FROM tasks t JOIN jobs j ON j.job_id = t.job_id
+                   WHERE t.task_id = b.task_id AND t.attempt_id = b.attempt_id AND t.lease_token = b.lease_token AND t.pool_id = $1
+                     AND t.state || '' = 'Running' AND NOT t.cancel_requested
+                     AND (SELECT now FROM clock) < t.started_at + make_interval(secs => j.timeout_seconds)
+                   FOR UPDATE OF t) t)
            UPDATE tasks t
            SET lease_expires_at = clock.now + make_interval(secs => p.lease_seconds),
                progress_at = CASE WHEN held.done > t.blocks_done THEN clock.now ELSE t.progress_at END,
@@ -136,12 +139,17 @@ pub async fn write_scopes(conn: &mut PgConnection, fences: &[Fence]) -> Result<H
     let attempts: Vec<_> = fences.iter().map(|f| f.attempt_id.0).collect();
     let tokens: Vec<_> = fences.iter().map(|f| f.lease_token.0).collect();
     let found = sqlx::query!(
-        r#"SELECT t.task_id, t.attempt_id AS "attempt_id!", t.lease_token AS "lease_token!", j.namespace, t.range, o.output, o.version
+        r#"SELECT f.task_id AS "task_id!", f.attempt_id AS "attempt_id!", f.lease_token AS "lease_token!", s.namespace, s.range, s.output,
+                  s.version
            FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[]) AS f (task_id, attempt_id, lease_token)
-           JOIN tasks t ON t.task_id = f.task_id AND t.attempt_id = f.attempt_id AND t.lease_token = f.lease_token
-           JOIN jobs j ON j.job_id = t.job_id JOIN task_outputs o ON o.task_id = t.task_id
-           WHERE t.state = 'Running' AND NOT t.cancel_requested
-           ORDER BY t.task_id, o.output"#,
+           -- By id, as offers are looked up in a claim; the offset keeps it a look-up.
+           CROSS JOIN LATERAL (
+               SELECT j.namespace, t.range, o.output, o.version
+               FROM tasks t JOIN jobs j ON j.job_id = t.job_id JOIN task_outputs o ON o.task_id = t.task_id
+               WHERE t.task_id = f.task_id AND t.attempt_id = f.attempt_id AND t.lease_token = f.lease_token
+                 AND t.state || '' = 'Running' AND NOT t.cancel_requested
+               OFFSET 0) s
+           ORDER BY f.task_id, s.output"#,
         &tasks,
         &attempts,
         &tokens,

@@ -26,10 +26,10 @@ pub async fn pools(conn: &mut PgConnection, busy: &[PoolId]) -> Result<Vec<(Pool
            WHERE p.deleted_at IS NULL AND p.queue_url IS NOT NULL AND (p.pool_id = ANY($1)
                -- In the order of the index, so that nothing else than it is read.
                OR EXISTS (SELECT FROM (SELECT FROM outbox o
-                   WHERE o.pool_id = p.pool_id AND o.sent_at IS NULL AND o.not_before <= clock_timestamp()
+                   WHERE o.pool_id = p.pool_id AND o.sent_at IS NULL AND o.not_before <= (SELECT clock_timestamp())
                    ORDER BY o.pool_id, o.priority LIMIT 1) unsent)
                OR EXISTS (SELECT FROM (SELECT FROM outbox o
-                   WHERE o.pool_id = p.pool_id AND o.sent_at < clock_timestamp() - make_interval(secs => 2 * p.lease_seconds)
+                   WHERE o.pool_id = p.pool_id AND o.sent_at < (SELECT clock_timestamp()) - make_interval(secs => 2 * p.lease_seconds)
                    ORDER BY o.pool_id, o.sent_at LIMIT 1) lost))"#,
         &busy
     )
@@ -130,7 +130,7 @@ pub async fn due(conn: &mut PgConnection, pool_id: PoolId, from: &Cursor, limit:
                SELECT o.task_id, o.attempt, o.priority, o.not_before
                FROM outbox o JOIN tasks t ON t.task_id = o.task_id JOIN jobs j ON j.job_id = t.job_id
                WHERE o.pool_id = $1 AND o.sent_at IS NULL AND o.priority = c.priority
-                 AND (o.not_before, o.task_id) > (c.not_before, c.task_id) AND o.not_before <= clock_timestamp()
+                 AND (o.not_before, o.task_id) > (c.not_before, c.task_id) AND o.not_before <= (SELECT clock_timestamp())
                  AND NOT t.cancel_requested AND NOT j.suspended
                ORDER BY o.not_before, o.task_id LIMIT $5) o
            ORDER BY o.priority, o.not_before, o.task_id LIMIT $5"#,
@@ -155,7 +155,7 @@ pub async fn lost(conn: &mut PgConnection, pool_id: PoolId, limit: u64) -> Resul
         DueRow,
         "SELECT o.task_id, o.attempt, o.priority, o.not_before
          FROM outbox o JOIN tasks t ON t.task_id = o.task_id JOIN jobs j ON j.job_id = t.job_id
-         WHERE o.pool_id = $1 AND o.not_before <= clock_timestamp() AND NOT t.cancel_requested AND NOT j.suspended
+         WHERE o.pool_id = $1 AND o.not_before <= (SELECT clock_timestamp()) AND NOT t.cancel_requested AND NOT j.suspended
            AND o.sent_at < (SELECT clock_timestamp() - make_interval(secs => 2 * lease_seconds) FROM pools WHERE pool_id = $1)
          ORDER BY o.sent_at LIMIT $2",
         pool_id.0,
@@ -177,9 +177,11 @@ pub async fn mark_sent(conn: &mut PgConnection, sent: &[Offer]) -> Result<u64> {
     let attempts: Vec<_> = sent.iter().map(|o| signed(o.attempt)).collect();
     let marked = sqlx::query!(
         "WITH there AS MATERIALIZED (
-             SELECT o.task_id, o.attempt FROM UNNEST($1::uuid[], $2::int[]) AS s (task_id, attempt)
-             JOIN outbox o ON o.task_id = s.task_id AND o.attempt = s.attempt
-             ORDER BY o.task_id FOR UPDATE OF o SKIP LOCKED)
+             SELECT o.task_id, o.attempt
+             FROM (SELECT * FROM UNNEST($1::uuid[], $2::int[]) AS s (task_id, attempt) ORDER BY task_id) s
+             CROSS JOIN LATERAL (
+                 SELECT o.task_id, o.attempt FROM outbox o WHERE o.task_id = s.task_id AND o.attempt = s.attempt
+                 FOR UPDATE OF o SKIP LOCKED) o)
          UPDATE outbox o SET sent_at = clock_timestamp(), sends = sends + 1
          FROM there WHERE o.task_id = there.task_id AND o.attempt = there.attempt",
         &tasks,

@@ -145,13 +145,14 @@ pub async fn insert(conn: &mut PgConnection, job_id: JobId, planned: &[PlannedTa
     let ends: Vec<_> = planned.iter().map(|t| rows::height_to_pg(t.range.end())).collect();
     sqlx::query!(
         "INSERT INTO tasks (task_id, job_id, pool_id, range, state, priority, not_before, max_attempts)
-         SELECT u.task_id, j.job_id, j.pool_id, int8range(u.start, u.stop), 'Queued',
-                LEAST(j.priority, (SELECT min(other.priority) FROM job_outputs mine
-                    JOIN job_outputs theirs ON theirs.namespace = mine.namespace AND theirs.version = mine.version
-                    JOIN jobs other ON other.job_id = theirs.job_id AND NOT other.suspended AND other.removed_at IS NULL
-                    WHERE mine.job_id = j.job_id)),
-                clock_timestamp(), j.max_attempts
-         FROM UNNEST($2::uuid[], $3::bigint[], $4::bigint[]) AS u (task_id, start, stop), jobs j WHERE j.job_id = $1",
+         SELECT u.task_id, j.job_id, j.pool_id, int8range(u.start, u.stop), 'Queued', j.priority, clock_timestamp(), j.max_attempts
+         -- Once for all tasks, hence the offset.
+         FROM (SELECT j.job_id, j.pool_id, j.max_attempts, LEAST(j.priority, (SELECT min(other.priority) FROM job_outputs mine
+                   JOIN job_outputs theirs ON theirs.namespace = mine.namespace AND theirs.version = mine.version
+                   JOIN jobs other ON other.job_id = theirs.job_id AND NOT other.suspended AND other.removed_at IS NULL
+                   WHERE mine.job_id = j.job_id)) AS priority
+               FROM jobs j WHERE j.job_id = $1 OFFSET 0) j,
+              UNNEST($2::uuid[], $3::bigint[], $4::bigint[]) AS u (task_id, start, stop)",
         job_id.0,
         &ids,
         &starts,

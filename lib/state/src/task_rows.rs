@@ -53,11 +53,14 @@ pub(crate) struct LockedRow {
 /// whether it waits or skips; rows come ordered by id, so that two callers that wait cannot wait for each other.
 macro_rules! locked_tasks {
     ($condition:tt $(, $arg:expr)*) => {
+        $crate::task_rows::locked_tasks!(in "", $condition, "" $(, $arg)*)
+    };
+    (in $before:tt, $condition:tt, $after:tt $(, $arg:expr)*) => {
         sqlx::query_as!(
             $crate::task_rows::LockedRow,
-            r#"SELECT t.task_id, t.state, t.not_before, t.attempt, t.attempts_spent, t.max_attempts, t.releases,
+            $before + r#"SELECT t.task_id, t.state, t.not_before, t.attempt, t.attempts_spent, t.max_attempts, t.releases,
                       t.attempt_id, t.lease_token, t.lease_expires_at, t.worker_id, t.started_at, j.backoff_ms, j.max_backoff_ms, clock_timestamp() AS "now!"
-               FROM tasks t JOIN jobs j ON j.job_id = t.job_id WHERE "# + $condition
+               FROM tasks t JOIN jobs j ON j.job_id = t.job_id WHERE "# + $condition + $after
             $(, $arg)*
         )
     };

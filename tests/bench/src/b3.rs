@@ -17,9 +17,6 @@ use crate::{
     stats,
 };
 
-/// Streams that the old and the queued tasks belong to.
-const OLD_STREAMS: u32 = 100;
-
 pub(crate) async fn run(rig: &Rig) -> anyhow::Result<Vec<Measurement>> {
     let fresh = b1::measured(rig).await?;
     let (aged, held) = aged(rig).await?;
@@ -38,7 +35,8 @@ async fn aged(rig: &Rig) -> anyhow::Result<(Vec<Load>, Load)> {
     let db = rig.parts.postgres.fresh_state().await?;
     let queue = Queue::create(&rig.parts.sqs.client(), "aged").await?;
     let mut installed = Installation::pool(&db, &queue.url, rig.options.slots).await?;
-    installed.add_streams(&db, OLD_STREAMS, &Value::Null, Planned::ByUs).await?;
+    // As many as B1 has: nothing but age is to differ.
+    installed.add_streams(&db, rig.options.streams, &Value::Null, Planned::ByUs).await?;
     let began = Instant::now();
     eprintln!("B3 seeds {} finished and {} queued tasks", rig.options.finished, rig.options.queued);
     seed::seed(&db, &installed, rig.options.finished, rig.options.queued).await?;

@@ -39,7 +39,8 @@ impl Process {
     /// Starts it; what it says goes to `NAME.log` in `dir`.
     pub(crate) fn start(spec: Spec<'_>, dir: &Path) -> anyhow::Result<Self> {
         let log = dir.join(format!("{}.log", spec.name));
-        let out = File::options().create(true).append(true).open(&log);
+        // Anew: what an earlier process of the name said is nothing that this one did.
+        let out = File::create(&log);
         let out = out.with_context(|| format!("open {}", log.display()))?;
         let mut command = Command::new(spec.program);
         command

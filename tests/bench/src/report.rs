@@ -52,13 +52,19 @@ impl Report {
     }
 }
 
-/// Four digits that matter.
+/// Three digits that matter, or more.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "few digits, and never fewer than none"
+)]
 fn short(value: f64) -> String {
     match value.abs() {
+        v if v > 0.0 && v < 1.0 => format!("{value:.*}", (2.0 - v.log10().floor()).min(9.0) as usize),
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
         v if v >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
+        _ => format!("{value:.0}"),
     }
 }
 
@@ -85,6 +91,14 @@ mod tests {
         );
         let keys: Vec<_> = found.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["machine", "results"]);
+    }
+
+    #[test]
+    fn small_numbers_keep_their_digits() {
+        assert_eq!(
+            [0.000_314_2, 0.95, 0.0, 2.5, 3699.4].map(short),
+            ["0.000314", "0.950", "0", "2.50", "3699"]
+        );
     }
 
     #[test]

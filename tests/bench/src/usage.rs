@@ -103,7 +103,10 @@ mod tests {
         let stat = |pid, parent, ticks| Stat { pid, parent, ticks };
         let all = [stat(1, 0, 5000), stat(10, 1, 100), stat(11, 10, 50), stat(12, 10, 25), stat(20, 1, 999)];
         assert!((with_children(&all, 10, &[10, 20]) - 1.75).abs() < 1e-9);
-        assert!((with_children(&all, 1, &[1, 10, 20]) - 50.0).abs() < 1e-9, "what is watched counts for itself");
+        assert!(
+            (with_children(&all, 1, &[1, 10, 20]) - 50.0).abs() < 1e-9,
+            "what is watched counts for itself"
+        );
     }
 
     #[test]

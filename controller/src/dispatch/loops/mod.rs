@@ -14,10 +14,13 @@ mod scaler;
 mod sweeper;
 mod unwanted;
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use dagwright_aws::AwsError;
-use tokio::task::JoinSet;
+use tokio::{sync::broadcast::error::TryRecvError, task::JoinSet};
 
 pub(crate) use quarantine::Quarantine;
 
@@ -85,6 +88,17 @@ pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
     tasks.spawn(alone(d(), "sweeper", sweeps, sweeper::pass));
 }
 
+/// Announcements come in bursts; one pass serves them all.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Passes that announcements call for may take one part of the time in so many.
+const SHARE: u32 = 5;
+
+/// How long to gather announcements after a pass of such a length.
+fn rest(pass: Duration, most: Duration) -> Duration {
+    (pass * (SHARE - 1)).clamp(GATHER, most)
+}
+
 /// Runs `pass` every `period`, and earlier when woken; slower while it fails.
 async fn repeat<F, Fut>(
     dispatcher: Dispatcher,
@@ -99,11 +113,19 @@ async fn repeat<F, Fut>(
     let mut wakes = dispatcher.wakes.subscribe();
     let mut failures = Failures::new(name);
     while !dispatcher.stop.is_cancelled() {
+        let began = Instant::now();
         let failed = failures.note(pass(dispatcher.clone()).await);
         let pause = if failed { failures.pause() } else { period };
+        let rest = rest(began.elapsed(), period);
+        let woken = async {
+            tokio::time::sleep(rest).await;
+            wait(&mut wakes, pause.saturating_sub(rest), |wake| !failed && woken_by(wake)).await;
+            // The next pass sees what all of them are about.
+            while !matches!(wakes.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+        };
         tokio::select! {
             () = dispatcher.stop.cancelled() => {}
-            () = wait(&mut wakes, pause, |wake| !failed && woken_by(wake)) => {}
+            () = woken => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use dagwright_state::{finish, plan as jobs};
 use sqlx::{Postgres, Transaction};
 use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 
-use super::{Failures, LoopError};
+use super::{Failures, GATHER, LoopError};
 use crate::dispatch::{Dispatcher, context::jitter, wake::Wake};
 
 /// How often jobs are looked for that nobody announced.
@@ -21,10 +21,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// A job is planned at least this often: what a lost notification left undone is found then.
 const STALE: time::Duration = time::Duration::seconds(10);
-
-/// Completions come in bursts; one plan serves them all. The first of a burst is planned at once, and where each plan brings new
-/// tasks, the next pass comes as soon as this one was long.
-const GATHER: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(dispatcher: Dispatcher) {
     let mut wakes = dispatcher.wakes.subscribe();
@@ -37,8 +33,7 @@ pub(super) async fn run(dispatcher: Dispatcher) {
         };
         let began = Instant::now();
         let planned = pass(&dispatcher, announced).await;
-        let rest = if matches!(planned, Ok(1..)) { began.elapsed().min(GATHER) } else { GATHER };
-        rested = Instant::now() + rest;
+        rested = Instant::now() + rest(began.elapsed(), matches!(planned, Ok(1..)));
         if failures.note(planned.map(drop)) {
             tokio::select! {
                 () = dispatcher.stop.cancelled() => return,
@@ -46,6 +41,12 @@ pub(super) async fn run(dispatcher: Dispatcher) {
             }
         }
     }
+}
+
+/// How long to gather announcements after a pass. The first of a burst is planned at once, and where each plan brings new tasks, the
+/// next pass comes as soon as this one was long. With many jobs at work a pass is long, and most have planned ahead what they may.
+fn rest(pass: Duration, brought_tasks: bool) -> Duration {
+    if brought_tasks { pass.min(GATHER) } else { super::rest(pass, TICK) }
 }
 
 /// Jobs that were announced since the last pass, not before it has `rested`; none after a quiet second.
@@ -117,4 +118,16 @@ async fn plan_job(
         tracing::debug!(job = job.subject, tasks = inserted, "planned");
     }
     Ok(inserted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_that_brings_nothing_rests_longer_than_it_took() {
+        let ms = Duration::from_millis;
+        assert_eq!([rest(ms(3), true), rest(ms(300), true)], [ms(3), GATHER]);
+        assert_eq!([rest(ms(3), false), rest(ms(100), false), rest(ms(800), false)], [GATHER, ms(400), TICK]);
+    }
 }

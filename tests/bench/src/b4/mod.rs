@@ -19,6 +19,8 @@ const APPLIERS: usize = 32;
 const QUIET: Duration = Duration::from_secs(10);
 /// How long idleness is watched.
 const IDLE: Duration = Duration::from_secs(60);
+/// The same in the last run: long enough for every object's resync, which is the pass that would write in vain.
+const IDLE_RESYNC: Duration = Duration::from_secs(400);
 
 /// What one run came to.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +42,8 @@ pub(crate) async fn measure(runs: u32, each: u64, controller: &Path) -> anyhow::
     let mut done = vec![];
     for n in 1..=runs {
         let floor_seconds = floor::measure(each).await?;
-        let run = reconciled::measure(each, floor_seconds, controller).await?;
+        let idle = if n == runs { IDLE_RESYNC } else { IDLE };
+        let run = reconciled::measure(each, floor_seconds, controller, idle).await?;
         eprintln!("B4 run {n} of {runs}: {run:?}");
         done.push(run);
     }

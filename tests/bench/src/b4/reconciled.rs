@@ -10,9 +10,14 @@ use dagwright_testkit::infrastructure::{Infrastructure, Process};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::Client;
 
-use super::{APPLIERS, IDLE, QUIET, Run, counts::Writes, objects, per_object, tracker};
+use super::{APPLIERS, QUIET, Run, counts::Writes, objects, per_object, tracker};
 
-pub(super) async fn measure(each: u64, floor_seconds: f64, controller: &Path) -> anyhow::Result<Run> {
+pub(super) async fn measure(
+    each: u64,
+    floor_seconds: f64,
+    controller: &Path,
+    watch: Duration,
+) -> anyhow::Result<Run> {
     ensure!(controller.exists(), "there is no {}: `./dev bench` builds it", controller.display());
     let infra = tokio::task::spawn_blocking(Infrastructure::start).await??;
     let client = infra.client().await;
@@ -37,9 +42,9 @@ pub(super) async fn measure(each: u64, floor_seconds: f64, controller: &Path) ->
     let seconds = began.elapsed().as_secs_f64();
 
     let after = Writes::when_quiet(&client, QUIET).await?;
-    tokio::time::sleep(IDLE).await;
+    tokio::time::sleep(watch).await;
     let idle = Writes::read(&client).await?;
-    let minutes = IDLE.as_secs_f64() / 60.0;
+    let minutes = watch.as_secs_f64() / 60.0;
     let run = Run {
         floor_seconds,
         seconds,
