@@ -181,9 +181,9 @@ async fn insert_outputs(
          SELECT t.task_id, o.output, o.namespace, o.version, t.range
          FROM UNNEST($2::uuid[], $3::text[]) AS u (task_id, output)
          JOIN tasks t ON t.task_id = u.task_id JOIN job_outputs o ON o.job_id = $1 AND o.output = u.output
-         -- Committed by another job since the coverage was read.
+         -- Committed by another job since the coverage was read. The offset keeps it a look-up by all three.
          WHERE NOT EXISTS (SELECT FROM partition_versions p WHERE p.namespace = o.namespace AND p.version = o.version
-                           AND p.current AND p.range && t.range)
+                           AND p.current AND p.range && t.range OFFSET 0)
          ON CONFLICT DO NOTHING",
         job_id.0,
         &tasks,

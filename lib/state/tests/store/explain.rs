@@ -142,7 +142,8 @@ async fn run(conn: &mut PgConnection, sql: &str) {
 }
 
 async fn seed(conn: &mut PgConnection) {
-    let version = version(0).0;
+    // Twenty jobs, twenty versions.
+    let of = format!("CASE n % 20 WHEN 0 THEN '{}' ELSE md5((n % 20)::text)::uuid END", version(0).0);
     let sql = format!(
         "SET session_replication_role = replica;
          SET synchronous_commit = off;
@@ -168,10 +169,10 @@ async fn seed(conn: &mut PgConnection) {
          SELECT task_id, attempt, pool_id, priority, not_before, CASE WHEN lower(range) % 5000 = 10 THEN now() END
          FROM tasks WHERE state = 'Queued';
          INSERT INTO task_outputs (task_id, output, namespace, version, range)
-         SELECT pg_temp.id(n), 'blocks', 'demo', '{version}', int8range(n * 10, n * 10 + 10) FROM generate_series(490001, 520000) n;
+         SELECT pg_temp.id(n), 'blocks', 'demo', {of}, int8range(n * 10, n * 10 + 10) FROM generate_series(490001, 520000) n;
          INSERT INTO partition_versions (namespace, version, range, content_hash, first_parent_hash, last_hash, rows, bytes,
                                          verification, task_id, attempt_id)
-         SELECT 'demo', '{version}', int8range(n * 10, n * 10 + 10), '', '', '', 1, 1, 'verified', pg_temp.id(n), gen_random_uuid()
+         SELECT 'demo', {of}, int8range(n * 10, n * 10 + 10), '', '', '', 1, 1, 'verified', pg_temp.id(n), gen_random_uuid()
          FROM generate_series(1100001, 1130000) n;
          SELECT history_prepare((now() AT TIME ZONE 'UTC')::date);
          INSERT INTO task_history (task_id, job_id, pool_id, range, outputs, state, attempt, attempt_id, lease_token, created_at)
