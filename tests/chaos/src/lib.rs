@@ -4,6 +4,7 @@
 pub mod checker;
 pub mod inject;
 pub mod patience;
+mod processes;
 pub mod proxy;
 pub mod report;
 pub mod run;

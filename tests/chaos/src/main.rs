@@ -85,18 +85,15 @@ async fn main() -> anyhow::Result<ExitCode> {
     };
     eprintln!("seed {seed}: stack {} starts", config.stack);
     let mut chaos = Chaos::start(&config.stack, &proxy).await?;
-    let ran = tokio::select! {
-        ran = chaos.run(&config, |line| eprintln!("{line}")) => ran,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    let mut report = Report::new(&config);
+    let whole = tokio::select! {
+        () = chaos.run(&config, &mut report, |line| eprintln!("{line}")) => true,
+        _ = tokio::signal::ctrl_c() => false,
     };
+    if !whole {
+        report.cut_short("interrupted");
+    }
     drop(chaos);
-    let report = match ran {
-        Ok(report) => report,
-        Err(error) => {
-            down(&config.stack, &[])?;
-            return Err(error.context(format!("seed {seed}: the stack's folder is kept")));
-        }
-    };
     show(&args, &report)?;
     if report.holds {
         down(&config.stack, &["--purge"])?;

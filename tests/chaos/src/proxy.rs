@@ -75,7 +75,9 @@ pub fn rules(service: Service, how: AwsFault) -> Vec<Rule> {
         AwsFault::DroppedAnswers { every } => vec![of_service(Fault::DropAnswer).every(every)],
         AwsFault::Truncation { every } => vec![of_service(Fault::Truncate { after: 20 }).every(every)],
         AwsFault::Redelivery => on(&["ReceiveMessage"], &Fault::Redeliver),
-        AwsFault::LateDelivery { milliseconds } => on(&["ReceiveMessage"], &Fault::Delay { milliseconds }),
+        AwsFault::LateDelivery { milliseconds } => {
+            on(&["ReceiveMessage"], &Fault::DelayDelivery { milliseconds })
+        }
         AwsFault::HeldDeletes { milliseconds } => {
             on(&["DeleteMessage", "DeleteMessageBatch"], &Fault::HoldDelete { milliseconds })
         }

@@ -12,7 +12,7 @@ use dagwright_e2e::{World, stack::dagwright_on};
 use futures::future::join_all;
 
 use crate::{
-    checker::{Asked, Asking, Facts, Gatherer, Violation, judge, settled},
+    checker::{Asked, Asking, Facts, Gatherer, Violation, Watch, judge, settled},
     inject::{Injector, all_healthy},
     patience::{until, until_ok},
     proxy::Proxy,
@@ -40,10 +40,11 @@ pub struct Config {
     pub keep_going: bool,
 }
 
-/// Old enough for every attempt of 60 s to have ended, and young enough to see it happen.
-const SWEEP_AGE: Duration = Duration::from_secs(240);
+/// Short, so that a run can wait for what its last round left behind. Nothing that an attempt still needs depends on it: what holds
+/// a lease is not swept.
+const SWEEP_AGE: Duration = Duration::from_secs(120);
 /// A quarter of the age between two passes, and one of them may fail.
-const SWEEP_SLACK: Duration = Duration::from_secs(150);
+const SWEEP_SLACK: Duration = Duration::from_secs(75);
 /// A round that always moves and never ends is stuck as well.
 const ROUND_MOST: Duration = Duration::from_secs(45 * 60);
 
@@ -82,81 +83,133 @@ impl Chaos {
         Ok(Self { world, proxy, gatherer })
     }
 
-    /// Runs rounds until the time is up or a promise is broken; `told` hears of each.
-    ///
-    /// # Errors
-    /// When the harness itself cannot go on.
-    pub async fn run(&mut self, config: &Config, told: impl Fn(&str)) -> anyhow::Result<Report> {
+    /// Runs rounds until the time is up or a promise is broken; `told` hears of each. What was found is in the report at any moment,
+    /// so that a run that is cut short has one as well.
+    pub async fn run(&mut self, config: &Config, report: &mut Report, told: impl Fn(&str)) {
         let began = Instant::now();
-        let mut report = Report::new(config.seed);
-        report.repeat = format!(
-            "./dev chaos --seed {} --faults {} --faults-for {}s",
-            config.seed,
-            config.faults,
-            config.faults_for.as_secs()
-        );
         for round in config.first_round..config.first_round.saturating_add(config.rounds) {
             if began.elapsed() > config.length {
                 break;
             }
-            let done = self.round(config, round, &told).await.with_context(|| format!("round {round}"))?;
+            let done = self.round(config, round, &told).await;
             told(&done.line());
             report.add(done);
             report.seconds = began.elapsed().as_secs();
             if !report.holds && !config.keep_going {
-                break;
+                return;
             }
         }
-        Ok(report)
+        report.add_to_last(self.swept(&told).await);
+        report.seconds = began.elapsed().as_secs();
     }
 
-    async fn round(&mut self, config: &Config, round: u32, told: &impl Fn(&str)) -> anyhow::Result<Round> {
-        let node = self.world.url("EVM_RPC_URL").to_owned();
-        let mut workload = Workload::new(config.seed, round, config.faults_for, &node);
+    async fn round(&mut self, config: &Config, round: u32, told: &impl Fn(&str)) -> Round {
+        let mut workload =
+            Workload::new(config.seed, round, config.faults_for, self.world.url("EVM_RPC_URL"));
+        let mut done = Round::new(round, &workload.namespace);
+        let mut watch = Watch::default();
+        if let Err(error) = self.work(config, &mut workload, &mut watch, &mut done, told).await {
+            done.violations.push(Violation {
+                rule: "the round can be gone through",
+                detail: format!("{error:#}"),
+                lasting: true,
+            });
+        }
+        done.checked.looks = watch.looks;
+        done.violations.splice(0..0, watch.violations);
+        if done.violations.is_empty()
+            && let Err(left) = workload::remove(&self.world, &workload, config.patience).await
+        {
+            done.violations.push(Violation { rule: "what is deleted goes", detail: left, lasting: false });
+        }
+        done
+    }
+
+    /// The round up to its judgement, which is added to `done` as far as it came.
+    async fn work(
+        &mut self,
+        config: &Config,
+        workload: &mut Workload,
+        watch: &mut Watch,
+        done: &mut Round,
+        told: &impl Fn(&str),
+    ) -> anyhow::Result<()> {
+        let (node, namespace) = (self.world.url("EVM_RPC_URL").to_owned(), workload.namespace.clone());
         workload::mine_to(&node, workload.heights.0).await?;
-        let namespace = workload.namespace.clone();
         workload::insist(&self.world, &namespace, &workload.objects(), config.patience).await?;
-        let injector = Injector::new(&self.world, self.proxy.clone(), &namespace);
         self.first_commit(&namespace, config.patience).await?;
-        let events = schedule::events(config.seed, round, config.faults, config.faults_for);
+        self.gatherer.plant_orphan(&self.world, &namespace).await.context("leave an orphan to be swept")?;
+        tokio::select! {
+            failed = self.faults(config, workload, done, told) => failed?,
+            never = watch.go_on(&self.world, &namespace) => match never {},
+        }
+        workload::mine_to(&node, workload.heights.1).await?;
+        workload::insist(&self.world, &namespace, &workload.chain_syncs(), config.patience).await?;
+        let (healed, asked, asking) = (Instant::now(), asked(workload), Asking::default());
+        let look = || settled(&self.world, &namespace, &asked, &asking);
+        let ended = tokio::select! {
+            ended = until(config.patience, ROUND_MOST, look) => ended.map_err(Some),
+            // It is not worth waiting for.
+            () = watch.until_broken(&self.world, &namespace) => Err(None),
+        };
+        let (violations, facts) = self.judged(config, &namespace, &asked, ended, told).await;
+        done.settled_seconds = healed.elapsed().as_secs();
+        done.checked = checked(&facts);
+        done.violations.extend(violations);
+        Ok(())
+    }
+
+    /// Breaks things for a while, then heals them.
+    async fn faults(
+        &self,
+        config: &Config,
+        workload: &mut Workload,
+        done: &mut Round,
+        told: &impl Fn(&str),
+    ) -> anyhow::Result<()> {
+        let injector = Injector::new(&self.world, self.proxy.clone(), &workload.namespace);
+        let events = schedule::events(config.seed, done.round, config.faults, config.faults_for);
         let mining = workload.clone();
         let (events, edits_made, mined) = tokio::join!(
             join_all(events.into_iter().map(|event| async {
                 let injected = injector.inject(event).await;
-                told(&format!("  {:>5.1} s  {}", injected.event.at.as_secs_f64(), injected.detail));
+                told(&injected.line());
                 injected
             })),
-            workload::edit(&self.world, &mut workload),
+            workload::edit(&self.world, workload),
             workload::mine_along(&mining, config.faults_for),
         );
-        injector.heal().await?;
-        drop(injector);
-        all_healthy(&self.world, config.patience).await?;
+        (done.events, done.edits, done.edits_made) = (events, workload.edits.clone(), edits_made);
         // A node that stood still for long may have cut the mining short.
         if let Err(error) = mined {
             told(&format!("  mining goes on after {error:#}"));
         }
-        workload::mine_to(&node, workload.heights.1).await?;
-        workload::insist(&self.world, &namespace, &workload.chain_syncs(), config.patience).await?;
-        let healed = Instant::now();
-        let asked = asked(&workload);
-        let (violations, facts) = self.judged(config, &namespace, &asked, told).await?;
-        let mut done = Round {
-            round,
-            namespace,
-            events,
-            edits: workload.edits.clone(),
-            edits_made,
-            settled_seconds: healed.elapsed().as_secs(),
-            checked: checked(&facts),
-            violations,
-        };
-        if done.violations.is_empty()
-            && let Err(left) = workload::remove(&self.world, &workload, config.patience).await
-        {
-            done.violations.push(Violation { rule: "what is deleted goes", detail: left });
+        injector.heal().await?;
+        all_healthy(&self.world, config.patience).await
+    }
+
+    /// Waits until the sweeper has been everywhere, then looks once more: the last round's orphans were too young for its own judge.
+    async fn swept(&self, told: &impl Fn(&str)) -> Vec<Violation> {
+        let limit = SWEEP_AGE + SWEEP_SLACK;
+        told(&format!("the last objects without a pointer have {} s to go", limit.as_secs()));
+        let began = Instant::now();
+        // Each look lists the whole bucket.
+        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tick.tick().await;
+            let left = match self.gatherer.unpointed(&self.world).await {
+                Ok(left) if left.is_empty() => return vec![],
+                Ok(left) => format!("{} objects have no pointer, such as {}", left.len(), left[0]),
+                Err(error) => format!("{error:#}"),
+            };
+            if began.elapsed() > limit {
+                return vec![Violation {
+                    rule: "no orphan past the sweep age",
+                    detail: left,
+                    lasting: false,
+                }];
+            }
         }
-        Ok(done)
     }
 
     /// Faults hit work, not its preparation.
@@ -173,47 +226,45 @@ impl Chaos {
         first.await.map_err(anyhow::Error::msg).context("wait for the round's first commit")
     }
 
-    /// Waits for the end of the work, then judges; what the sweeper or the query service still has to do gets its time.
+    /// Judges the end of the work. What the sweeper or the query service still has to do gets its time, and nothing else: a promise that
+    /// was broken once is not mended by being kept later.
     async fn judged(
         &mut self,
         config: &Config,
         namespace: &str,
         asked: &[Asked],
+        ended: Result<(), Option<String>>,
         told: &impl Fn(&str),
-    ) -> anyhow::Result<(Vec<Violation>, Facts)> {
-        let world = &self.world;
-        let asking = Asking::default();
-        let ended = until(config.patience, ROUND_MOST, || settled(world, namespace, asked, &asking)).await;
-        let mut last = (vec![], Facts::default());
+    ) -> (Vec<Violation>, Facts) {
+        let mut last = Facts::default();
         let began = Instant::now();
         let mut tick = tokio::time::interval(Duration::from_secs(5));
         loop {
             tick.tick().await;
-            match self.gatherer.gather(world, namespace, asked).await {
-                Ok(facts) => last = (judge(&facts, asked), facts),
+            let mut violations = match self.gatherer.gather(&self.world, namespace, asked).await {
+                Ok(facts) => {
+                    last = facts;
+                    judge(&last, asked)
+                }
                 Err(error) => {
                     let detail = format!("{error:#}");
-                    last.0 = vec![Violation { rule: "what is healed answers", detail }];
+                    vec![Violation { rule: "what is healed answers", detail, lasting: false }]
                 }
-            }
-            let (violations, _) = &mut last;
+            };
             if let Some(first) = violations.first() {
-                told(&format!(
-                    "  {} violations so far, such as {}: {}",
-                    violations.len(),
-                    first.rule,
-                    first.detail
-                ));
+                let (n, Violation { rule, detail, .. }) = (violations.len(), first);
+                told(&format!("  {n} violations so far, such as {rule}: {detail}"));
             }
-            if ended.is_ok() && violations.is_empty() {
-                return Ok(last);
+            let patient =
+                violations.iter().all(|violation| !violation.lasting) && began.elapsed() <= config.patience;
+            if ended.is_ok() && !violations.is_empty() && patient {
+                continue;
             }
-            if ended.is_err() || began.elapsed() > config.patience {
-                if let Err(missing) = ended {
-                    violations.insert(0, Violation { rule: "I9: every task ends", detail: missing });
-                }
-                return Ok(last);
+            if let Err(Some(missing)) = ended {
+                violations
+                    .insert(0, Violation { rule: "I9: every task ends", detail: missing, lasting: false });
             }
+            return (violations, last);
         }
     }
 }
@@ -238,6 +289,8 @@ fn checked(facts: &Facts) -> Checked {
         partitions: facts.partitions.len(),
         objects: facts.contents.len(),
         rows: facts.contents.values().map(|content| content.rows).sum(),
+        unpointed: facts.unpointed,
+        looks: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What goes wrong, and when: a pure function of seed, round and length, so that a seed repeats a run.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
@@ -71,6 +71,8 @@ pub enum Service {
     Ecs,
 }
 
+const SERVICES: [Service; 4] = [Service::Sqs, Service::S3, Service::Sts, Service::Ecs];
+
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,7 +102,7 @@ pub enum AwsFault {
     },
     /// SQS: messages come again.
     Redelivery,
-    /// SQS: messages come late.
+    /// SQS: messages come late, and their visibility counts meanwhile.
     LateDelivery {
         milliseconds: u64,
     },
@@ -145,7 +147,7 @@ fn deck() -> Vec<Kind> {
     let frozen = [Worker(0), Dispatcher(0), Controller(0), Postgres, Etcd, Apiserver, Aws, Gateway, Node];
     deck.extend(frozen.map(Kind::Freeze));
     deck.extend([Worker(0), Dispatcher(0), Controller(0)].map(Kind::Clock));
-    for service in [Service::Sqs, Service::S3, Service::Sts, Service::Ecs] {
+    for service in SERVICES {
         deck.extend((0..COMMON).map(|how| Kind::Aws(service, how)));
     }
     deck.extend((COMMON..COMMON + 4).map(|how| Kind::Aws(Service::Sqs, how)));
@@ -159,6 +161,12 @@ pub fn kinds() -> usize {
     deck().len()
 }
 
+/// Under which names faults are counted.
+#[must_use]
+pub fn all_kinds() -> BTreeSet<String> {
+    deck().into_iter().map(|kind| drawn(kind, &mut stream(0, 0)).kind()).collect()
+}
+
 /// The events of one round, in order of time.
 #[must_use]
 pub fn events(seed: u64, round: u32, count: usize, length: Duration) -> Vec<Event> {
@@ -166,15 +174,35 @@ pub fn events(seed: u64, round: u32, count: usize, length: Duration) -> Vec<Even
     let kinds = dealt(seed, round as usize * count, count);
     let mut events: Vec<Event> = kinds
         .into_iter()
-        .map(|kind| Event {
-            at: Duration::from_millis(
-                rng.random_range(0..=u64::try_from(length.as_millis()).unwrap_or(u64::MAX)),
-            ),
-            fault: drawn(kind, &mut rng),
-        })
+        .map(|kind| Event { at: length.mul_f64(moment(kind, rng.random())), fault: drawn(kind, &mut rng) })
         .collect();
+    for service in SERVICES {
+        in_turn(events.iter_mut().filter(|event| event.fault.service() == Some(service)).collect(), length);
+    }
     events.sort_by_key(|event| event.at);
     events
+}
+
+/// Which part of the round is over. An AWS endpoint that starts anew knows no worker, and whoever asks it for something waits for a while;
+/// a worker that is to outlive its lease has to hold one.
+fn moment(kind: Kind, drawn: f64) -> f64 {
+    match kind {
+        Kind::Kill(Target::Aws) | Kind::Terminate(Target::Aws) => 0.75 + drawn / 4.0,
+        Kind::FreezePastLease => drawn / 2.0,
+        _ => drawn,
+    }
+}
+
+/// Faults of one service follow each other: of two at once only one strikes a request.
+fn in_turn(mut faults: Vec<&mut Event>, length: Duration) {
+    faults.sort_by_key(|event| event.at);
+    let slot = length / u32::try_from(faults.len()).unwrap_or(u32::MAX).max(1);
+    for (n, event) in (0..).zip(faults) {
+        let Fault::Aws { lasting, .. } = &mut event.fault else { continue };
+        *lasting = slot.min(*lasting);
+        let room = (slot - *lasting).as_secs_f64() / length.as_secs_f64().max(1.0);
+        event.at = slot * n + event.at.mul_f64(room);
+    }
 }
 
 fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
@@ -221,7 +249,9 @@ fn drawn(kind: Kind, rng: &mut ChaCha8Rng) -> Fault {
         Kind::CutConnections => Fault::CutConnections { sessions: rng.random_range(1..=8) },
         Kind::Aws(service, how) => {
             let how = aws(how, rng);
-            Fault::Aws { service, how, lasting: seconds(rng, 4, 30) }
+            // ECS is asked every few seconds, the others all the time.
+            let least = if service == Service::Ecs { 15 } else { 4 };
+            Fault::Aws { service, how, lasting: seconds(rng, least, 30) }
         }
         Kind::Clock(target) => {
             let seconds = rng.random_range(20..=240);
@@ -259,15 +289,26 @@ fn aws(how: usize, rng: &mut ChaCha8Rng) -> AwsFault {
 }
 
 impl Fault {
+    /// Whether a worker is stopped for longer than its pool's lease of 60 s.
+    #[must_use]
+    pub fn is_past_lease(&self) -> bool {
+        matches!(self, Self::Freeze { target: Target::Worker(_), lasting } if lasting.as_secs() > 60)
+    }
+
+    fn service(&self) -> Option<Service> {
+        match self {
+            Self::Aws { service, .. } => Some(*service),
+            _ => None,
+        }
+    }
+
     /// Under which name it is counted.
     #[must_use]
     pub fn kind(&self) -> String {
         match self {
             Self::End { target, gently: false } => format!("SIGKILL {}", target.kind()),
             Self::End { target, gently: true } => format!("SIGTERM {}", target.kind()),
-            Self::Freeze { target: Target::Worker(_), lasting } if lasting.as_secs() > 60 => {
-                "SIGSTOP worker past its lease".to_owned()
-            }
+            Self::Freeze { .. } if self.is_past_lease() => "SIGSTOP worker past its lease".to_owned(),
             Self::Freeze { target, .. } => format!("SIGSTOP {}", target.kind()),
             Self::CrashBackend => "SIGKILL Postgres backend".to_owned(),
             Self::CutConnections { .. } => "Postgres connections cut".to_owned(),
@@ -326,8 +367,6 @@ impl AwsFault {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     const LENGTH: Duration = Duration::from_secs(60);
@@ -346,9 +385,35 @@ mod tests {
             .flat_map(|round| events(1, round, 12, LENGTH))
             .map(|event| event.fault.kind())
             .collect();
-        let all: BTreeSet<String> =
-            deck().into_iter().map(|kind| drawn(kind, &mut stream(0, 0)).kind()).collect();
-        assert_eq!(seen, all);
+        assert_eq!(seen, all_kinds());
+    }
+
+    /// As the fixed seed of `tests/chaos.rs` has it.
+    #[test]
+    fn two_rounds_of_half_a_deck_have_each_kind() {
+        let of =
+            |round| events(1, round, kinds().div_ceil(2), LENGTH).into_iter().map(|event| event.fault.kind());
+        let seen: BTreeSet<String> = (0..2).flat_map(of).collect();
+        assert_eq!(seen, all_kinds());
+    }
+
+    #[test]
+    fn faults_of_one_service_follow_each_other() {
+        for round in 0..20 {
+            let events = events(3, round, 30, LENGTH);
+            for service in SERVICES {
+                let mut free = Duration::ZERO;
+                for event in &events {
+                    if let Fault::Aws { service: of, lasting, .. } = event.fault
+                        && of == service
+                    {
+                        assert!(event.at >= free, "{event:?}");
+                        free = event.at + lasting;
+                    }
+                }
+                assert!(free <= LENGTH);
+            }
+        }
     }
 
     #[test]

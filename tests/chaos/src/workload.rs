@@ -26,6 +26,9 @@ const STEPS: u32 = 8;
 pub const BEHIND: u64 = 5;
 const BELOW_HEAD: u64 = 60;
 
+/// The pool whose workers are single tasks of ECS, each started by RunTask and gone after 30 s without work.
+pub const ON_DEMAND: &str = "on-demand";
+
 pub const KINDS: [&str; 3] = ["blocks", "transactions", "logs"];
 
 /// A change of a spec, and when.
@@ -57,6 +60,7 @@ pub struct Sync {
     pub outputs: Vec<&'static str>,
     /// Whether logs have a stream of their own.
     pub split: bool,
+    pub pool: &'static str,
 }
 
 /// Which blocks.
@@ -86,6 +90,7 @@ impl Workload {
         let before = FIRST_HEIGHT + MINED * u64::from(round);
         let sync = |name, mode, chunk_size, outputs: &[&'static str], split| Sync {
             name,
+            pool: if name == "twin" { ON_DEMAND } else { "ingest" },
             mode,
             chunk_size,
             suspend: false,
@@ -95,7 +100,7 @@ impl Workload {
         let fixed = |to| Mode::Fixed { from: 0, to };
         let syncs = vec![
             sync("chain", fixed(rng.random_range(60..120)), rng.random_range(2..=4), &KINDS, true),
-            // The same computation again: its data is the same.
+            // The same computation again: its data is the same. What it has planned before `chain` its own pool works on.
             sync("twin", fixed(rng.random_range(30..90)), rng.random_range(3..=7), &["blocks"], false),
             sync(
                 "follow",
@@ -123,7 +128,12 @@ impl Workload {
         pool["spec"]["slots"] = json!(3);
         pool["spec"]["run"]["service"]["min"] = json!(2);
         pool["spec"]["run"]["service"]["max"] = json!(3);
-        let mut all = vec![local.rpc_pool(&[("node", &self.node)]), pool];
+        let mut on_demand = worker_pool(&self.namespace);
+        on_demand["metadata"]["name"] = json!(ON_DEMAND);
+        on_demand["spec"]["run"] = json!({ "onDemand": { "max": 2 } });
+        on_demand["spec"]["capacity"] =
+            json!([{ "provider": "FARGATE_SPOT", "weight": 3 }, { "provider": "FARGATE", "weight": 1 }]);
+        let mut all = vec![local.rpc_pool(&[("node", &self.node)]), pool, on_demand];
         for sync in &self.syncs {
             let kinds: &[&str] = if sync.name == "follow" { &["blocks"] } else { &KINDS };
             all.extend(kinds.iter().map(|kind| {
@@ -172,6 +182,7 @@ impl Workload {
         };
         let mut object = self.local().chain_sync_with(json!({
             "mode": mode, "streams": streams, "suspend": sync.suspend, "timeout": "60s",
+            "workerPoolRef": { "name": sync.pool },
         }));
         object["metadata"]["name"] = json!(sync.name);
         object

@@ -69,18 +69,13 @@ async fn without_the_api_server_running_pipelines_go_on_and_status_catches_up() 
     world.delete("ChainSync", namespace, "chain").await;
 }
 
-/// Nothing but hot storage needs the database `data`, and a Dataset that asks for it says that it is not there yet.
+/// Nobody opens the database `data` yet: without it all of scheduling goes on. Hot storage, which will need it, is refused whether it
+/// is there or not, with a condition that says so; that cold work beside such a Dataset goes on is shown here as well.
 #[tokio::test]
-async fn without_the_data_database_scheduling_and_cold_work_go_on() {
+async fn without_the_data_database_scheduling_goes_on_and_hot_storage_is_refused_in_words() {
     let world = World::enter().await;
     let (node, namespace) = (world.url("EVM_RPC_URL").to_owned(), "e2e-no-data");
-    let mut admin = PgConnection::connect(world.url("POSTGRES_ADMIN_URL")).await.expect("an administrator");
-    for statement in [
-        "ALTER DATABASE data WITH ALLOW_CONNECTIONS false",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'data'",
-    ] {
-        sqlx::query(statement).execute(&mut admin).await.expect("close the database");
-    }
+    let closed = Closed::new(&world).await;
     let refused = PgPool::connect(world.url("DATA_DATABASE_URL")).await.expect_err("it is closed");
     assert!(refused.to_string().contains("not currently accepting connections"), "{refused}");
 
@@ -95,8 +90,46 @@ async fn without_the_data_database_scheduling_and_cold_work_go_on() {
     let stalled = world.wait_condition("Dataset", namespace, "hot-logs", "Stalled", "True").await;
     assert_eq!(stalled["reason"], "StorageNotAvailable");
 
-    let open = sqlx::query("ALTER DATABASE data WITH ALLOW_CONNECTIONS true").execute(&mut admin).await;
-    open.expect("open the database again");
+    drop(closed);
+    PgPool::connect(world.url("DATA_DATABASE_URL")).await.expect("it is open again");
+}
+
+/// Keeps the database `data` closed; however the test ends, it is opened again for the others.
+struct Closed {
+    admin: String,
+}
+
+impl Closed {
+    async fn new(world: &World) -> Self {
+        let closed = Self { admin: world.url("POSTGRES_ADMIN_URL").to_owned() };
+        let mut admin = PgConnection::connect(&closed.admin).await.expect("an administrator");
+        for statement in [
+            "ALTER DATABASE data WITH ALLOW_CONNECTIONS false",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'data'",
+        ] {
+            sqlx::query(statement).execute(&mut admin).await.expect("close the database");
+        }
+        closed
+    }
+}
+
+impl Drop for Closed {
+    /// On a thread of its own: the test's runtime cannot be waited for from within.
+    fn drop(&mut self) {
+        let admin = self.admin.clone();
+        let opening = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut admin = PgConnection::connect(&admin).await.map_err(std::io::Error::other)?;
+                let opened = sqlx::query("ALTER DATABASE data WITH ALLOW_CONNECTIONS true");
+                opened.execute(&mut admin).await.map_err(std::io::Error::other)
+            })
+        });
+        let opened = opening.join();
+        if !std::thread::panicking() {
+            opened.expect("the thread ends").expect("open the database again");
+        }
+    }
 }
 
 /// A provider that lies about one block: its range runs out of attempts and the status names it; all others are committed.

@@ -38,15 +38,15 @@ async fn assert_nothing_spent(world: &World, namespace: &str) {
     assert!(states.iter().any(|(state, n)| state == "Succeeded" && *n > 0), "{states:?}");
 }
 
-/// As Spot does: the container of a worker process is told to end and killed after its stop timeout.
-async fn interrupt(world: &World, pid: i32) {
+/// As Spot does: the container of a worker process is told to end and killed after its stop timeout. Says whether it was told.
+async fn interrupt(world: &World, pid: i32) -> bool {
     let engine = reqwest::Client::builder()
         .unix_socket(world.url("DAGWRIGHT_FARGATE_SOCKET"))
         .build()
         .expect("a client");
     let hostname =
         environment_of(pid).into_iter().find_map(|e| e.strip_prefix("HOSTNAME=").map(str::to_owned));
-    let Some(id) = hostname else { return };
+    let Some(id) = hostname else { return false };
     let answer = engine
         .post(format!("http://engine/containers/{id}/interrupt"))
         .send()
@@ -54,6 +54,7 @@ async fn interrupt(world: &World, pid: i32) {
         .expect("the engine answers");
     // It may have ended meanwhile.
     assert!(answer.status().is_success() || answer.status().is_client_error(), "{}", answer.status());
+    answer.status().is_success()
 }
 
 async fn ends(world: &World, sync: &LocalSync<'_>) {
@@ -85,9 +86,11 @@ async fn workers_on_demand_are_interrupted_and_replaced_and_nothing_is_spent() {
     world.apply(namespace, &objects).await;
     more_than(&world, namespace, 0).await;
     let taken = workers_of(&world, namespace);
+    let mut interrupted = 0;
     for pid in &taken {
-        interrupt(&world, *pid).await;
+        interrupted += usize::from(interrupt(&world, *pid).await);
     }
+    assert!(interrupted > 0, "none of {taken:?} could be interrupted");
     // Another revision: the workers that took over end what they hold, then go.
     let old = wait_for("workers to take over", || async {
         let now: Vec<_> =

@@ -1,7 +1,7 @@
-//! Facts of one round, asked of Postgres, the API server, the node and the query service.
+//! Facts of one round, asked of Postgres, the bucket, the API server, the node and the query service.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use sqlx::{PgPool, Row as _};
 
-use super::{Asked, Attempt, Block, Facts, Finished, Partition, Pointer, objects};
+use super::{Asked, Block, Facts, objects, state};
 use crate::patience::Look;
 
 /// Reads facts; what the chain says is kept, for it does not change.
@@ -135,8 +135,8 @@ impl Gatherer {
     pub async fn gather(&mut self, world: &World, namespace: &str, asked: &[Asked]) -> anyhow::Result<Facts> {
         let height = asked.iter().map(|sync| sync.range.1).max().unwrap_or(0);
         self.learn_chain(world, height).await.context("ask the node for its blocks")?;
-        let mut facts = Facts { chain: self.chain.clone(), ..Facts::default() };
-        state(world, namespace, &mut facts).await.context("read the state database")?;
+        let mut facts = state::read(world, namespace).await.context("read the state database")?;
+        facts.chain.clone_from(&self.chain);
         kubernetes(world, namespace, &mut facts).await?;
         self.store(world, namespace, &mut facts).await.context("read the bucket")?;
         for (_, dataset) in asked.iter().flat_map(|sync| &sync.outputs) {
@@ -170,112 +170,43 @@ impl Gatherer {
             .filter(|(key, _)| facts.stored.contains_key(key))
             .collect();
         facts.contents = store.read_all(keys, &prefix).await?;
-        facts.orphans = self.orphans(world, all).await?;
+        let horizon = time::OffsetDateTime::now_utc() - self.orphan_age;
+        let unpointed = unpointed(world, all).await?;
+        facts.unpointed = unpointed.len();
+        facts.orphans = unpointed.into_iter().filter(|o| o.written < horizon).map(|o| o.key).collect();
         Ok(())
     }
 
-    /// Old objects of any namespace that no pointer names.
-    async fn orphans(&self, world: &World, all: Vec<objects::Listed>) -> anyhow::Result<Vec<String>> {
-        let horizon = time::OffsetDateTime::now_utc() - self.orphan_age;
-        let old: Vec<String> = all
-            .into_iter()
-            .filter(|object| object.written < horizon && object.key.contains("/v/"))
-            .map(|object| object.key)
-            .collect();
-        let orphans = sqlx::query_scalar(
-            "SELECT k FROM unnest($1::text[]) k WHERE NOT EXISTS (SELECT FROM partition_objects WHERE key = k)",
-        )
-        .bind(&old)
-        .fetch_all(&world.state)
-        .await;
-        orphans.context("compare the bucket with the pointers")
+    /// Keys of any namespace that no pointer names, however young.
+    ///
+    /// # Errors
+    /// When Postgres or the bucket does not answer.
+    pub async fn unpointed(&self, world: &World) -> anyhow::Result<Vec<String>> {
+        let all = objects::Store::new(world).await.list("").await?;
+        Ok(unpointed(world, all).await?.into_iter().map(|object| object.key).collect())
+    }
+
+    /// Writes an object as an attempt would have that ended without a commit: what is to be swept is there in every round.
+    ///
+    /// # Errors
+    /// When the bucket does not take it.
+    pub async fn plant_orphan(&self, world: &World, namespace: &str) -> anyhow::Result<()> {
+        let id = uuid::Uuid::new_v4;
+        let key = format!("{namespace}/v/{}/000000000000_000000000000/{}/0.parquet", id(), id());
+        objects::Store::new(world).await.put(&key, b"no pointer names it").await
     }
 }
 
-async fn state(world: &World, namespace: &str, facts: &mut Facts) -> anyhow::Result<()> {
-    let rows = |sql: &'static str| sqlx::query(sql).bind(namespace.to_owned()).fetch_all(&world.state);
-    for row in rows("SELECT name, served_version::text AS version FROM datasets WHERE namespace = $1 AND deleted_at IS NULL AND served_version IS NOT NULL").await? {
-        facts.datasets.insert(row.get("name"), row.get("version"));
-    }
-    let mut partitions = BTreeMap::<i64, Partition>::new();
-    for row in rows(
-        "SELECT p.partition_id, p.version::text AS version, v.output, lower(p.range) AS lower, upper(p.range) AS upper,
-                p.revision, p.current, p.missing_since IS NOT NULL AS missing, p.rows, p.task_id::text AS task,
-                p.attempt_id::text AS attempt
-         FROM partition_versions p JOIN dataset_versions v ON v.namespace = p.namespace AND v.version = p.version
-         WHERE p.namespace = $1",
-    )
-    .await?
-    {
-        let height = |name: &str| u64::try_from(row.get::<i64, _>(name));
-        let partition = Partition {
-            version: row.get("version"),
-            output: row.get("output"),
-            lower: height("lower")?,
-            upper: height("upper")?,
-            revision: row.get("revision"),
-            current: row.get("current"),
-            missing: row.get("missing"),
-            rows: row.get("rows"),
-            task: row.get("task"),
-            attempt: row.get("attempt"),
-            objects: vec![],
-        };
-        partitions.insert(row.get("partition_id"), partition);
-    }
-    for row in rows("SELECT o.partition_id, o.key, o.bytes, o.sha256, o.rows FROM partition_objects o JOIN partition_versions p USING (partition_id) WHERE p.namespace = $1").await? {
-        let pointer = Pointer { key: row.get("key"), bytes: row.get("bytes"), sha256: row.get("sha256"), rows: row.get("rows") };
-        if let Some(partition) = partitions.get_mut(&row.get("partition_id")) {
-            partition.objects.push(pointer);
-        }
-    }
-    facts.partitions = partitions.into_values().collect();
-    tasks(world, namespace, facts).await
-}
-
-async fn tasks(world: &World, namespace: &str, facts: &mut Facts) -> anyhow::Result<()> {
-    let rows = |sql: &'static str| sqlx::query(sql).bind(namespace.to_owned()).fetch_all(&world.state);
-    for row in rows(
-        "SELECT t.task_id::text AS task, t.state || ' ' || t.range::text || ', attempt ' || t.attempt || ', spent ' || t.attempts_spent
-                || coalesce(', ' || t.last_reason || ': ' || t.last_error, '') AS what
-         FROM tasks t JOIN jobs j USING (job_id) WHERE j.namespace = $1",
-    )
-    .await?
-    {
-        facts.live.push((row.get("task"), row.get("what")));
-    }
-    for row in rows(
-        "SELECT h.task_id::text AS task, h.state, coalesce(h.attempt_id::text, '') AS attempt, j.max_attempts
-         FROM task_history h JOIN jobs j USING (job_id) WHERE j.namespace = $1",
-    )
-    .await?
-    {
-        facts.finished.push(Finished {
-            task: row.get("task"),
-            state: row.get("state"),
-            attempt: row.get("attempt"),
-            max_attempts: row.get::<i32, _>("max_attempts").into(),
-        });
-    }
-    for row in rows(
-        "SELECT a.task_id::text AS task, a.attempt_id::text AS id, a.number, a.state FROM attempts a
-         WHERE a.task_id IN (SELECT task_id FROM task_history h JOIN jobs j USING (job_id) WHERE j.namespace = $1
-                             UNION SELECT task_id FROM tasks t JOIN jobs j USING (job_id) WHERE j.namespace = $1)",
-    )
-    .await?
-    {
-        facts.attempts.push(Attempt {
-            task: row.get("task"),
-            id: row.get("id"),
-            number: row.get::<i32, _>("number").into(),
-            state: row.get("state"),
-        });
-    }
-    let outbox = sqlx::query_scalar(
-        "SELECT count(*) FROM outbox o JOIN pools p USING (pool_id) WHERE p.namespace = $1",
+async fn unpointed(world: &World, all: Vec<objects::Listed>) -> anyhow::Result<Vec<objects::Listed>> {
+    let ours: Vec<objects::Listed> = all.into_iter().filter(|object| object.key.contains("/v/")).collect();
+    let keys: Vec<String> = ours.iter().map(|object| object.key.clone()).collect();
+    let none = sqlx::query_scalar(
+        "SELECT k FROM unnest($1::text[]) k WHERE NOT EXISTS (SELECT FROM partition_objects WHERE key = k)",
     );
-    facts.outbox = outbox.bind(namespace).fetch_one(&world.state).await?;
-    Ok(())
+    let none: Vec<String> =
+        none.bind(&keys).fetch_all(&world.state).await.context("compare the bucket with the pointers")?;
+    let none: BTreeSet<String> = none.into_iter().collect();
+    Ok(ours.into_iter().filter(|object| none.contains(&object.key)).collect())
 }
 
 async fn kubernetes(world: &World, namespace: &str, facts: &mut Facts) -> anyhow::Result<()> {

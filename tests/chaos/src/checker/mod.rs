@@ -4,6 +4,8 @@
 mod gather;
 mod judge;
 mod objects;
+mod state;
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +13,7 @@ use serde::Serialize;
 
 pub use gather::{Asking, Gatherer, settled};
 pub use judge::judge;
+pub use watch::Watch;
 
 /// Something that must never be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -18,6 +21,8 @@ pub struct Violation {
     /// Which sentence of `docs/protocol.md` it breaks, or which promise.
     pub rule: &'static str,
     pub detail: String,
+    /// It was so, even if it is right later. Otherwise somebody may still put it right in the round's patience.
+    pub lasting: bool,
 }
 
 /// Where a round's coverage is to end up.
@@ -35,17 +40,22 @@ pub struct Facts {
     /// Version that each Dataset serves.
     pub datasets: BTreeMap<String, String>,
     pub partitions: Vec<Partition>,
-    /// Tasks that are not finished: id, state, range, last error.
-    pub live: Vec<(String, String)>,
+    /// Tasks that are not finished.
+    pub live: Vec<Live>,
     pub finished: Vec<Finished>,
     pub attempts: Vec<Attempt>,
-    pub outbox: i64,
+    /// Attempts whose task is in neither table, of any namespace.
+    pub strays: Vec<Attempt>,
+    /// Tasks and the attempts that are offered to workers.
+    pub outbox: Vec<(String, i64)>,
     /// What lies under the namespace's prefix.
     pub stored: BTreeMap<String, i64>,
     /// What was read from each object.
     pub contents: BTreeMap<String, Content>,
     /// Keys that no pointer names, older than the sweep age allows.
     pub orphans: Vec<String>,
+    /// How many objects no pointer names, of any age.
+    pub unpointed: usize,
     pub chain: BTreeMap<u64, Block>,
     /// Status of each ChainSync and Dataset, `Kind/name`.
     pub statuses: BTreeMap<String, serde_json::Value>,
@@ -78,12 +88,25 @@ pub struct Pointer {
     pub rows: i64,
 }
 
+/// A row of `tasks`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    pub task: String,
+    pub state: String,
+    /// The one that runs, or is offered.
+    pub attempt: i64,
+    /// State, range, last error.
+    pub what: String,
+}
+
 /// A row of `task_history`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
     pub task: String,
     pub state: String,
     pub attempt: String,
+    pub range: (u64, u64),
+    pub outputs: Vec<String>,
     pub max_attempts: i64,
 }
 

@@ -46,6 +46,12 @@ impl Store {
         Ok(all)
     }
 
+    pub(super) async fn put(&self, key: &str, body: &'static [u8]) -> anyhow::Result<()> {
+        let put = self.s3.put_object().bucket(&self.bucket).key(key).body(Bytes::from_static(body).into());
+        put.if_none_match("*").send().await.with_context(|| format!("put {key}"))?;
+        Ok(())
+    }
+
     /// Reads objects whole; each comes with the output that it is of.
     pub(super) async fn read_all(
         &self,

@@ -151,7 +151,7 @@ impl FaultControl {
             .with_state(self.clone())
     }
 
-    /// Counts a request and finds what is to happen to it. A lie counts as a hit only when it was told ([`Self::told`]).
+    /// Counts a request and finds what is to happen to it. What counts itself is a hit only when it happened ([`Self::told`]).
     pub(super) fn strike(&self, subject: &Subject) -> Option<Strike> {
         let mut rules = self.lock();
         rules.requests += 1;
@@ -177,7 +177,7 @@ impl FaultControl {
                 }
                 other => other.clone(),
             };
-            active.hits += u64::from(!matches!(fault, Fault::Lie(_)));
+            active.hits += u64::from(!fault.counts_itself());
             let when = match when {
                 Match::Rpc(when) => when.clone(),
                 Match::Any | Match::Aws(_) => RpcMatch::default(),
@@ -189,7 +189,7 @@ impl FaultControl {
         struck
     }
 
-    /// A lie was told about so many calls.
+    /// A rule that counts itself struck so many calls.
     pub(super) fn told(&self, id: RuleId, calls: u64) {
         if let Some(active) = self.lock().active.get_mut(&id.0) {
             active.hits += calls;

@@ -151,9 +151,9 @@ pub enum Fault {
     },
     /// 200 with bytes that are no answer.
     Garbage,
-    /// The answer, cut after so many bytes, then a closed connection.
+    /// The answer, cut after so many bytes, then a closed connection. Of an answer without a body nothing comes.
     Truncate {
-        /// Bytes that still come.
+        /// Bytes that still come, but never more than half of them.
         after: usize,
     },
     /// Accepts and never answers.
@@ -179,6 +179,11 @@ pub enum Fault {
     },
     /// SQS: what was received comes again, at once and with later receives.
     Redeliver,
+    /// SQS: what was received arrives later, while its visibility already counts.
+    DelayDelivery {
+        /// How much later.
+        milliseconds: u64,
+    },
     /// SQS: a delete is answered at once and applied later.
     HoldDelete {
         /// How much later.
@@ -195,6 +200,13 @@ pub enum Fault {
     Lie(Lie),
     /// One request, one lie, in turn.
     LieInTurn(Vec<Lie>),
+}
+
+impl Fault {
+    /// Whether only its answer shows if it struck: a lie that found something to be about, a receive that delivered something.
+    pub(super) fn counts_itself(&self) -> bool {
+        matches!(self, Self::Lie(_) | Self::Redeliver | Self::DelayDelivery { .. })
+    }
 }
 
 /// What a request is, as far as rules care.

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Frame, Incoming},
     header::CONTENT_LENGTH,
     service::service_fn,
@@ -161,27 +161,44 @@ async fn handle(
     upstream: Arc<Upstream>,
 ) -> anyhow::Result<Response<Body>> {
     let request = collect(request).await?;
-    let subject = Subject::of(&request);
-    if let Some(strike) = control.strike(&subject) {
-        return spoil(strike, &subject, request, &control, &upstream).await;
+    let (subject, way) = (Subject::of(&request), Way { control, upstream });
+    match way.control.strike(&subject) {
+        Some(strike) => spoil(strike, &subject, request, &way).await,
+        None => Ok(whole(way.pass(&subject, request).await)),
     }
-    if let Some(refusal) = control.refused(&subject, request.body()) {
-        return Ok(whole(refusal));
+}
+
+/// To the upstream, as AWS would take it: whatever a fault does before or after, a request that AWS refuses never gets there.
+#[derive(Clone)]
+struct Way {
+    control: FaultControl,
+    upstream: Arc<Upstream>,
+}
+
+impl Way {
+    /// The upstream's answer; an upstream that is down reads as a bad gateway, as with any proxy.
+    async fn pass(&self, subject: &Subject, request: Request<Bytes>) -> Response<Bytes> {
+        if let Some(refusal) = self.control.refused(subject, request.body()) {
+            return refusal;
+        }
+        let body = request.body().clone();
+        let response = self.upstream.send(request).await.unwrap_or_else(|error| {
+            let mut response = Response::new(Bytes::from(format!("{error:#}")));
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            response
+        });
+        if response.status().is_success() {
+            self.control.applied(subject, &body);
+        }
+        response
     }
-    let body = request.body().clone();
-    let response = pass(&upstream, request).await;
-    if response.status().is_success() {
-        control.applied(&subject, &body);
-    }
-    Ok(whole(response))
 }
 
 async fn spoil(
     Strike { id, fault, when }: Strike,
     subject: &Subject,
     request: Request<Bytes>,
-    control: &FaultControl,
-    upstream: &Arc<Upstream>,
+    way: &Way,
 ) -> anyhow::Result<Response<Body>> {
     match fault {
         Fault::AwsError { status, code, message } => Ok(whole(aws::error(subject, status, &code, &message))),
@@ -189,9 +206,12 @@ async fn spoil(
             let failure = json!({ "arn": "arn:aws:ecs:fault", "reason": reason });
             Ok(whole(aws::answer(&json!({ "tasks": [], "failures": [failure] }))))
         }
-        Fault::Redeliver => Ok(whole(redelivered(request, control, upstream).await)),
-        Fault::HoldDelete { milliseconds } => Ok(whole(held(request, milliseconds, upstream))),
-        Fault::PartialBatch => Ok(whole(in_part(request, upstream).await)),
+        Fault::Redeliver => Ok(whole(redelivered(id, subject, request, way).await)),
+        Fault::DelayDelivery { milliseconds } => {
+            Ok(whole(delivered_late(id, subject, request, milliseconds, way).await))
+        }
+        Fault::HoldDelete { milliseconds } => Ok(whole(held(subject, request, milliseconds, way))),
+        Fault::PartialBatch => Ok(whole(in_part(subject, request, way).await)),
         Fault::Status { status, body, retry_after } => {
             let mut response = Response::builder().status(status);
             if let Some(seconds) = retry_after {
@@ -201,57 +221,74 @@ async fn spoil(
         }
         Fault::RpcError { code, message } => Ok(whole(rpc_error(request.body(), code, &message))),
         Fault::Garbage => Ok(whole(Response::new(Bytes::from_static(b"<html>\xff\xfe not an answer")))),
-        Fault::Truncate { after } => truncated(pass(upstream, request).await, after),
+        Fault::Truncate { after } => {
+            let bodiless = request.method() == Method::HEAD;
+            truncated(way.pass(subject, request).await, bodiless, after)
+        }
         Fault::Hang => std::future::pending().await,
         Fault::Reset => anyhow::bail!(Cut),
         Fault::DropAnswer => {
-            pass(upstream, request).await;
+            way.pass(subject, request).await;
             anyhow::bail!(Cut)
         }
         Fault::Delay { milliseconds } => {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-            Ok(whole(pass(upstream, request).await))
+            Ok(whole(way.pass(subject, request).await))
         }
         // `strike` has picked one already.
-        Fault::LieInTurn(_) => Ok(whole(pass(upstream, request).await)),
+        Fault::LieInTurn(_) => Ok(whole(way.pass(subject, request).await)),
         Fault::Lie(lie) => {
-            let (response, told) = lied(&lie, &when, request, upstream).await?;
-            control.told(id, told);
+            let (response, told) = lied(&lie, &when, subject, request, way).await?;
+            way.control.told(id, told);
             Ok(whole(response))
         }
     }
 }
 
-async fn redelivered(
-    request: Request<Bytes>,
-    control: &FaultControl,
-    upstream: &Upstream,
-) -> Response<Bytes> {
+/// An answer that delivers nothing is not struck: only what comes again counts.
+async fn redelivered(id: RuleId, subject: &Subject, request: Request<Bytes>, way: &Way) -> Response<Bytes> {
     let queue = aws::json_of(request.body())["QueueUrl"].clone();
-    let response = pass(upstream, request).await;
+    let response = way.pass(subject, request).await;
     let mut body = aws::json_of(response.body());
-    if !response.status().is_success() || control.deliver_again(&queue, &mut body) == 0 {
+    if !response.status().is_success() || way.control.deliver_again(&queue, &mut body) == 0 {
         return response;
     }
+    way.control.told(id, 1);
     aws::answer(&body)
 }
 
-fn held(request: Request<Bytes>, milliseconds: u64, upstream: &Arc<Upstream>) -> Response<Bytes> {
+/// SQS has handed the messages out and counts their visibility while they are still on their way.
+async fn delivered_late(
+    id: RuleId,
+    subject: &Subject,
+    request: Request<Bytes>,
+    milliseconds: u64,
+    way: &Way,
+) -> Response<Bytes> {
+    let response = way.pass(subject, request).await;
+    if aws::json_of(response.body())["Messages"].as_array().is_some_and(|messages| !messages.is_empty()) {
+        way.control.told(id, 1);
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    }
+    response
+}
+
+fn held(subject: &Subject, request: Request<Bytes>, milliseconds: u64, way: &Way) -> Response<Bytes> {
     let answer = aws::deleted(&aws::json_of(request.body()));
-    let upstream = Arc::clone(upstream);
+    let (way, subject) = (way.clone(), subject.clone());
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-        pass(&upstream, request).await;
+        way.pass(&subject, request).await;
     });
     aws::answer(&answer)
 }
 
-async fn in_part(request: Request<Bytes>, upstream: &Upstream) -> Response<Bytes> {
+async fn in_part(subject: &Subject, request: Request<Bytes>, way: &Way) -> Response<Bytes> {
     let asked = aws::json_of(request.body());
     let (rest, failed) = aws::halves(&asked);
     let mut body = json!({ "Successful": [], "Failed": [] });
     if rest["Entries"].as_array().is_some_and(|entries| !entries.is_empty()) {
-        let response = pass(upstream, aws::with_body(request, &rest)).await;
+        let response = way.pass(subject, aws::with_body(request, &rest)).await;
         if !response.status().is_success() {
             return response;
         }
@@ -266,8 +303,9 @@ async fn in_part(request: Request<Bytes>, upstream: &Upstream) -> Response<Bytes
 async fn lied(
     lie: &Lie,
     when: &RpcMatch,
+    subject: &Subject,
     request: Request<Bytes>,
-    upstream: &Upstream,
+    way: &Way,
 ) -> anyhow::Result<(Response<Bytes>, u64)> {
     let asked: Value = serde_json::from_slice(request.body()).context("a lie needs a JSON-RPC request")?;
     let mut twisted = asked.clone();
@@ -275,7 +313,7 @@ async fn lied(
     let (mut parts, _) = request.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
     let request = Request::from_parts(parts, Bytes::from(serde_json::to_vec(&twisted)?));
-    let (mut parts, body) = pass(upstream, request).await.into_parts();
+    let (mut parts, body) = way.pass(subject, request).await.into_parts();
     let Ok(mut answer) = serde_json::from_slice::<Value>(&body) else {
         return Ok((Response::from_parts(parts, body), told));
     };
@@ -284,24 +322,19 @@ async fn lied(
     Ok((Response::from_parts(parts, Bytes::from(serde_json::to_vec(&answer)?)), told))
 }
 
-/// The upstream's answer; an upstream that is down reads as a bad gateway, as with any proxy.
-async fn pass(upstream: &Upstream, request: Request<Bytes>) -> Response<Bytes> {
-    upstream.send(request).await.unwrap_or_else(|error| {
-        let mut response = Response::new(Bytes::from(format!("{error:#}")));
-        *response.status_mut() = StatusCode::BAD_GATEWAY;
-        response
-    })
-}
-
 fn whole(response: Response<Bytes>) -> Response<Body> {
     response.map(|body| Full::new(body).map_err(|never: Infallible| match never {}).boxed())
 }
 
-/// Promises the whole body and breaks the promise.
-fn truncated(response: Response<Bytes>, after: usize) -> anyhow::Result<Response<Body>> {
+/// Promises the whole body and breaks the promise, at the latest in its middle: a short answer is cut too. One without a body has
+/// nothing that could be cut but the connection.
+fn truncated(response: Response<Bytes>, bodiless: bool, after: usize) -> anyhow::Result<Response<Body>> {
     let (mut parts, body) = response.into_parts();
+    if bodiless || body.is_empty() {
+        anyhow::bail!(Cut);
+    }
     parts.headers.insert(CONTENT_LENGTH, body.len().into());
-    let kept = body.slice(..after.min(body.len()));
+    let kept = body.slice(..after.min(body.len() / 2));
     // The server flushes what it has when the body makes it wait; an error at once would swallow head and data.
     let cut = stream::once(async {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -32,7 +32,9 @@ async fn upstream() -> String {
         .route(
             "/host",
             any(async |headers: axum::http::HeaderMap| headers["host"].to_str().unwrap_or("").to_owned()),
-        );
+        )
+        .route("/full", any(async || Json(json!({ "Messages": [{ "MessageId": "1" }] }))))
+        .route("/empty", any(async || Json(json!({}))));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -142,6 +144,61 @@ async fn transport_faults_strike_as_often_as_told() {
     control.add(Rule::always(Fault::DropAnswer).times(1));
     assert!(send().await.is_err());
     assert_eq!(control.calls("eth_chainId"), before + 1);
+}
+
+#[tokio::test]
+async fn an_answer_is_cut_however_short_it_is() {
+    let proxy = FaultProxy::start(&upstream().await).await.unwrap();
+    let id = proxy.control().add(Rule::always(Fault::Truncate { after: 1000 }));
+    let asked = client().get(format!("{}/empty", proxy.url())).send().await.unwrap();
+    assert_eq!(asked.headers()["content-length"], "2");
+    assert!(asked.bytes().await.is_err());
+    assert!(client().head(format!("{}/empty", proxy.url())).send().await.is_err(), "no body to cut");
+    assert_eq!(proxy.control().hits(id), 2);
+}
+
+/// A request as the AWS SDK signs it.
+fn sqs(proxy: &FaultProxy, path: &str, operation: &str, body: &Value) -> reqwest::RequestBuilder {
+    client()
+        .post(format!("{}{path}", proxy.url()))
+        .header("authorization", "AWS4-HMAC-SHA256 Credential=K/20260101/us-east-1/sqs/aws4_request, x")
+        .header("x-amz-target", format!("AmazonSQS.{operation}"))
+        .json(body)
+}
+
+#[tokio::test]
+async fn a_delivery_fault_strikes_only_what_delivers() {
+    let proxy = FaultProxy::start(&upstream().await).await.unwrap();
+    let control = proxy.control();
+    for fault in [Fault::Redeliver, Fault::DelayDelivery { milliseconds: 50 }] {
+        control.clear();
+        let id = control.add(Rule::always(fault).on_aws("ReceiveMessage"));
+        sqs(&proxy, "/empty", "ReceiveMessage", &json!({ "QueueUrl": "a" })).send().await.unwrap();
+        assert_eq!(control.hits(id), 0, "nothing was delivered");
+        let full = sqs(&proxy, "/full", "ReceiveMessage", &json!({ "QueueUrl": "b" })).send().await.unwrap();
+        assert_eq!(full.json::<Value>().await.unwrap()["Messages"][0]["MessageId"], "1");
+        assert_eq!(control.hits(id), 1);
+    }
+}
+
+/// Faults that pass requests on do not switch AWS's own rules off: neither what it remembers nor what it refuses.
+#[tokio::test]
+async fn what_aws_refuses_is_refused_under_faults_too() {
+    let proxy = FaultProxy::start(&upstream().await).await.unwrap();
+    let control = proxy.control();
+    control.refuse_as_aws(Account::default());
+    control.add(Rule::always(Fault::DropAnswer).on_aws("DeleteQueue"));
+    let deleted = json!({ "QueueUrl": "http://host/000000000000/q" });
+    assert!(sqs(&proxy, "/full", "DeleteQueue", &deleted).send().await.is_err(), "applied all the same");
+    control.add(Rule::always(Fault::Delay { milliseconds: 1 }).on_aws("CreateQueue"));
+    let again = sqs(&proxy, "/full", "CreateQueue", &json!({ "QueueName": "q" })).send().await.unwrap();
+    assert_eq!(again.status(), 400);
+    let told: Value = again.json().await.unwrap();
+    assert!(told["__type"].as_str().unwrap().ends_with("QueueDeletedRecently"), "{told}");
+    control.clear();
+    control.add(Rule::always(Fault::DropAnswer).on_aws("CreateQueue"));
+    let other = json!({ "QueueName": "other" });
+    assert!(sqs(&proxy, "/full", "CreateQueue", &other).send().await.is_err());
 }
 
 #[test]
