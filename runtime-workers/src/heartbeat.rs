@@ -47,19 +47,22 @@ const CALLS: usize = 4;
 
 /// Beats for all leases; false when a call failed.
 async fn send(shared: &Shared) -> bool {
-    let beats = shared.leases().beats();
+    let (beats, period) = {
+        let book = shared.leases();
+        (book.beats(), book.period().unwrap_or(IDLE))
+    };
     let mut calls = Vec::with_capacity(beats.len().div_ceil(ROWS));
     for rows in beats.chunks(ROWS) {
-        calls.push(send_rows(shared, rows.to_vec()));
+        calls.push(send_rows(shared, rows.to_vec(), period));
     }
     let outcomes: Vec<bool> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
     outcomes.into_iter().all(|delivered| delivered)
 }
 
-async fn send_rows(shared: &Shared, beats: Vec<Beat>) -> bool {
+async fn send_rows(shared: &Shared, beats: Vec<Beat>, period: Duration) -> bool {
     let sent = Instant::now();
     let request = HeartbeatRequest { worker_id: shared.worker_id, beats };
-    let response = match shared.heartbeat_api.heartbeat(&request).await {
+    let response = match shared.heartbeat_api.heartbeat(&request, period).await {
         Ok(response) => response,
         Err(error) => {
             tracing::warn!(error = %crate::chain(&error), "heartbeat failed");

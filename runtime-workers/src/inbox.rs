@@ -1,12 +1,22 @@
 //! Received messages that no claim has offered yet, and what each message means. Pure.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::{Duration, Instant},
+};
 
 use dagwright_aws::queue_receive::{ReceiptHandle, ReceivedMessage};
 use dagwright_contracts::{message::TaskMessage, tasks::Offer};
 
 /// The version of [`TaskMessage`] that this worker reads.
 const VERSION: u32 = 1;
+
+/// A third of the shortest visibility that a pool's queue may have.
+const FIRST_HIDE: Duration = Duration::from_secs(3);
+/// A third of [`HIDDEN`].
+const NEXT_HIDE: Duration = Duration::from_secs(20);
+/// How long a message that waits is hidden at a time. Should this worker be killed, its row is published again earlier than that.
+pub const HIDDEN: Duration = Duration::from_secs(60);
 
 /// An offer with its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +27,8 @@ pub struct Offered {
     pub handle: ReceiptHandle,
     /// How often the message was received, this time included.
     pub receive_count: u32,
+    /// When it is to be hidden again, should it still wait.
+    pub hide_at: Instant,
 }
 
 /// Messages in waiting, each offer once.
@@ -48,6 +60,17 @@ impl Inbox {
         taken
     }
 
+    /// The messages that are to be hidden for another [`HIDDEN`]: shown again, a message would be received by somebody else, and one
+    /// that was received too often is a dead letter and costs its task an attempt that nobody made.
+    pub fn to_hide(&mut self, now: Instant) -> Vec<ReceiptHandle> {
+        let due = self.waiting.iter_mut().filter(|offered| offered.hide_at <= now);
+        due.map(|offered| {
+            offered.hide_at = now + NEXT_HIDE;
+            offered.handle.clone()
+        })
+        .collect()
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -61,12 +84,12 @@ impl Inbox {
     }
 }
 
-/// Reads a message. A text that is none of ours, or of a version to come, is an error; its message has to go on to the
+/// Reads a message that came at `now`. A text that is none of ours, or of a version to come, is an error; its message has to go on to the
 /// dead-letter queue, where people see it.
 ///
 /// # Errors
 /// Why it cannot be read.
-pub fn read(message: &ReceivedMessage) -> Result<Offered, String> {
+pub fn read(message: &ReceivedMessage, now: Instant) -> Result<Offered, String> {
     let body: TaskMessage = serde_json::from_str(&message.body).map_err(|error| error.to_string())?;
     if body.v != VERSION {
         return Err(format!("its version is {}, this worker reads {VERSION}", body.v));
@@ -75,6 +98,7 @@ pub fn read(message: &ReceivedMessage) -> Result<Offered, String> {
         offer: Offer { task_id: body.task_id, attempt: body.attempt },
         handle: message.handle.clone(),
         receive_count: message.receive_count,
+        hide_at: now + FIRST_HIDE,
     })
 }
 
@@ -96,15 +120,13 @@ mod tests {
 
     #[test]
     fn a_message_is_an_offer_or_poison() {
-        let id = Uuid::from_u128(7);
-        let offered = read(&message(&format!(r#"{{"v":1,"taskId":"{id}","attempt":2}}"#))).unwrap();
+        let (id, now) = (Uuid::from_u128(7), Instant::now());
+        let read = |body: &str| read(&message(body), now);
+        let offered = read(&format!(r#"{{"v":1,"taskId":"{id}","attempt":2}}"#)).unwrap();
         assert_eq!(offered.offer, Offer { task_id: TaskId(id), attempt: 2 });
-        assert!(read(&message("hello")).is_err());
-        assert!(
-            read(&message(&format!(r#"{{"v":2,"taskId":"{id}","attempt":2}}"#)))
-                .unwrap_err()
-                .contains("version")
-        );
+        assert!(read("hello").is_err());
+        let later = read(&format!(r#"{{"v":2,"taskId":"{id}","attempt":2}}"#));
+        assert!(later.unwrap_err().contains("version"));
     }
 
     #[test]
@@ -112,12 +134,29 @@ mod tests {
         let mut inbox = Inbox::default();
         let offer = Offer { task_id: TaskId(Uuid::nil()), attempt: 1 };
         let put = |inbox: &mut Inbox, handle: &str, receive_count| {
-            inbox.put(Offered { offer, handle: ReceiptHandle(handle.into()), receive_count })
+            let hide_at = Instant::now();
+            inbox.put(Offered { offer, handle: ReceiptHandle(handle.into()), receive_count, hide_at })
         };
         assert_eq!(put(&mut inbox, "a", 1), None);
         assert_eq!(put(&mut inbox, "b", 2), Some(ReceiptHandle("b".into())));
         assert_eq!(inbox.len(), 1);
         assert_eq!(inbox.take(5)[0].handle, ReceiptHandle("a".into()));
         assert!(inbox.is_empty());
+    }
+    #[test]
+    fn what_waits_is_hidden_well_before_it_would_be_shown_and_what_was_taken_is_not() {
+        let (mut inbox, now) = (Inbox::default(), Instant::now());
+        let seconds = |n| now + Duration::from_secs(n);
+        let body = |attempt| format!(r#"{{"v":1,"taskId":"{}","attempt":{attempt}}}"#, Uuid::nil());
+        for (attempt, came) in [(1, 0), (2, 1)] {
+            assert_eq!(inbox.put(read(&message(&body(attempt)), seconds(came)).unwrap()), None);
+        }
+        assert!(inbox.to_hide(seconds(2)).is_empty(), "most are taken at once");
+        assert_eq!(inbox.to_hide(seconds(3)).len(), 1);
+        assert_eq!(inbox.to_hide(seconds(4)).len(), 1, "the other one");
+        assert!(inbox.to_hide(seconds(22)).is_empty());
+        assert_eq!(inbox.to_hide(seconds(24)).len(), 2, "long before a minute is over");
+        inbox.take(1);
+        assert_eq!(inbox.to_hide(seconds(60)).len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Getting work. Two loops: one receives messages into the inbox, one claims for free slots.
+//! Getting work. Two loops: one receives messages into the inbox and keeps them hidden there, one claims for free slots.
 //!
 //! Only the claiming loop takes slots, so a worker never leases more than it can run. With nothing in the inbox it waits at
 //! the dispatcher, which hears of new tasks at once: that is the hot path. Messages start cold workers and cover lost wakes.
@@ -12,7 +12,7 @@ use std::{
 use dagwright_aws::queue_receive::{BATCH, ReceivedMessage};
 use dagwright_contracts::tasks::{ClaimRequest, ClaimResponse, Offer};
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -33,6 +33,8 @@ const POLLS: usize = 4;
 const POISON_HIDDEN: Duration = Duration::from_secs(1);
 /// A message that was "not now" so often is deleted, before any queue's `maxReceiveCount` is used up.
 const NOT_NOW_RECEIVES: u32 = 2;
+/// How often the inbox is looked through for messages to hide again.
+const INBOX_LOOK: Duration = Duration::from_secs(1);
 /// Between claims that came back empty at once.
 const EMPTY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -45,6 +47,8 @@ fn backoff() -> Backoff {
 pub async fn receive(shared: Arc<Shared>, stop: CancellationToken) {
     let mut backoff = backoff();
     let (mut polls, mut wanted) = (FuturesUnordered::new(), 1);
+    let mut looks = tokio::time::interval(INBOX_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shared.gate.is_open(&stop).await {
         let room = shared.inbox_limit.saturating_sub(shared.inbox().len());
         while polls.len() < wanted && room > polls.len() * BATCH {
@@ -53,6 +57,10 @@ pub async fn receive(shared: Arc<Shared>, stop: CancellationToken) {
         let received = tokio::select! {
             () = stop.cancelled() => return,
             () = shared.inbox_drained.notified(), if polls.len() < wanted => continue,
+            _ = looks.tick() => {
+                keep_hidden(&shared);
+                continue;
+            }
             Some(received) = polls.next(), if !polls.is_empty() => received,
         };
         match received {
@@ -76,10 +84,18 @@ pub async fn receive(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
+/// Hides what waits for a slot, so that it is received once however long the slots are taken.
+fn keep_hidden(shared: &Shared) {
+    let waiting = shared.inbox().to_hide(Instant::now());
+    if !waiting.is_empty() {
+        shared.hiding.start(waiting, inbox::HIDDEN);
+    }
+}
+
 async fn sort(shared: &Shared, messages: Vec<ReceivedMessage>) {
-    let (mut ended, mut poison) = (vec![], vec![]);
+    let (mut ended, mut poison, now) = (vec![], vec![], Instant::now());
     for message in messages {
-        match inbox::read(&message) {
+        match inbox::read(&message, now) {
             Ok(offered) => match shared.leases().attach(offered.offer, &offered.handle) {
                 Known::Held => {}
                 Known::Ended => ended.push(offered.handle),
@@ -210,3 +226,6 @@ async fn pause(time: Duration, stop: &CancellationToken) {
         () = tokio::time::sleep(time) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,8 +254,9 @@ mod tests {
         let (reports, receiver) = mpsc::channel(16);
         let (done, _to_delete) = Done::channel();
         let (args, health, stop) = (Args::parse_from(flags), Health::default(), CancellationToken::new());
-        let shared = worker::set_up(&args, Registry::default(), &health, (reports.clone(), done), stop).await;
-        let shared = Arc::new(shared.unwrap());
+        let (aws, channels) = (dagwright_aws::config().await, (reports.clone(), done));
+        let shared =
+            Arc::new(worker::set_up(&args, aws, Registry::default(), &health, channels, stop).unwrap());
         for task in 1..=8 {
             let lease = lease(task, 1, 3);
             shared.leases().enter(&lease, None, Instant::now());

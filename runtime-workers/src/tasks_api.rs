@@ -92,12 +92,16 @@ impl TasksApi {
         self.post("claim", request, TIMEOUT + Duration::from_millis(request.wait_ms)).await
     }
 
-    /// Extends leases.
+    /// Extends leases. An answer that takes longer than `patience` is not waited for: there has to be time for another try.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatResponse, ApiError> {
-        self.post("heartbeat", request, TIMEOUT).await
+    pub async fn heartbeat(
+        &self,
+        request: &HeartbeatRequest,
+        patience: Duration,
+    ) -> Result<HeartbeatResponse, ApiError> {
+        self.post("heartbeat", request, TIMEOUT.min(patience)).await
     }
 
     /// Commits finished tasks.

@@ -110,7 +110,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let (sender, receiver) = mpsc::channel(1024);
     let (done, to_delete) = Done::channel();
-    let shared = Arc::new(set_up(args, registry, health, (sender, done), stop.clone()).await?);
+    let aws = dagwright_aws::config().await;
+    let shared = Arc::new(set_up(args, aws, registry, health, (sender, done), stop.clone())?);
     tracing::info!(
         worker = %shared.worker_id, namespace = args.namespace, pool = args.pool, slots = args.slots, "worker starts"
     );
@@ -147,14 +148,14 @@ pub async fn run(
     Ok(())
 }
 
-pub(crate) async fn set_up(
+pub(crate) fn set_up(
     args: &Args,
+    aws: aws_config::SdkConfig,
     registry: Registry,
     health: &Health,
     (reports, done): (mpsc::Sender<Report>, Done),
     stop: CancellationToken,
 ) -> anyhow::Result<Shared> {
-    let aws = dagwright_aws::config().await;
     let tls = "set up the HTTP client";
     let api = || TasksApi::new(args.dispatcher_url.clone(), args.pool_token.clone()).context(tls);
     let queue = QueueReceiver::new(&aws, &args.queue_url);

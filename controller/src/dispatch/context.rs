@@ -50,6 +50,8 @@ struct LaneConnections {
 
 /// What is left alone for a while, per kind of work.
 pub(crate) struct Quarantines {
+    pub(crate) plan: Quarantine,
+    pub(crate) cutover: Quarantine,
     pub(crate) publish: Quarantine,
     pub(crate) dead_letters: Quarantine,
     pub(crate) heads: Quarantine,
@@ -78,6 +80,8 @@ impl Dispatcher {
             hints: Arc::default(),
             args: Arc::new(args),
             quarantines: Arc::new(Quarantines {
+                plan: Quarantine::new("plan"),
+                cutover: Quarantine::new("cutover"),
                 publish: Quarantine::new("publish"),
                 dead_letters: Quarantine::new("dead_letters"),
                 heads: Quarantine::new("head"),

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dagwright_telemetry::{Check, Health, Telemetry, admin};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -9,6 +10,9 @@ use super::{Args, Dispatcher, loops, router};
 
 /// How long requests and loops may take to end.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// A peer that is gone without a word is noticed after as long, and three unanswered questions.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Runs a dispatcher until `stop` is cancelled.
 ///
@@ -23,6 +27,9 @@ pub async fn run(args: Args, telemetry: Telemetry, stop: CancellationToken) -> a
         .await
         .with_context(|| format!("bind the admin server to {admin_listen}"))?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("bind the API to {listen}"))?;
+    // Accepted connections have it from their listener.
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 6).with_retries(3);
+    SockRef::from(&listener).set_tcp_keepalive(&keepalive).context("set TCP keepalive")?;
     tracing::info!(address = %listener.local_addr()?, "task API listens");
 
     let dispatcher = Dispatcher::new(args, db.clone(), dagwright_aws::config().await, stop.clone());

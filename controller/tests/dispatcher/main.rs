@@ -7,6 +7,7 @@ mod credentials;
 mod follow;
 mod life;
 mod overload;
+mod planning;
 mod queue_down;
 mod rights;
 mod sets;

@@ -4,7 +4,7 @@ use dagwright_contracts::tasks::{OutcomeResponse, Verdict};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Replica, Setup, TOKEN, add_job, count, done, install};
+use crate::support::{Replica, Setup, TOKEN, add_job, count, done, install, wait_for_count};
 
 async fn complete(replica: &Replica, rows: &[Value]) -> (u16, Option<OutcomeResponse>) {
     let answer = replica.post(TOKEN, "/v1/tasks:complete", &json!({"completions": rows})).await;
@@ -41,4 +41,21 @@ async fn a_completion_that_postgres_refuses_holds_up_no_other(db: PgPool) {
     assert_eq!(outcomes.iter().filter(|o| o.verdict == Verdict::Accepted).count(), 3, "{outcomes:?}");
     assert_eq!(count(&db, "SELECT count(*) FROM partition_versions WHERE current").await, 3);
     assert_eq!(count(&db, "SELECT count(*) FROM task_history WHERE state = 'Completed'").await, 3);
+}
+
+/// It is over for its worker, and the cancel is what ends the task: no attempt failed.
+#[sqlx::test(migrations = "../lib/state/migrations")]
+async fn a_completion_of_a_task_that_is_to_be_canceled_is_stale_and_no_failure(db: PgPool) {
+    install(&db).await;
+    let replica = Replica::start(&db, &Setup::default()).await;
+    add_job(&db).await;
+    let lease = replica.claim_one().await;
+    sqlx::query("UPDATE tasks SET cancel_requested = true WHERE state = 'Running'")
+        .execute(&db)
+        .await
+        .unwrap();
+    let (_, answer) = complete(&replica, &[done(&lease)]).await;
+    assert_eq!(answer.unwrap().outcomes[0].verdict, Verdict::StaleLease);
+    wait_for_count(&db, "SELECT count(*) FROM attempts WHERE state = 'Canceled'", 1).await;
+    assert_eq!(count(&db, "SELECT count(*) FROM attempts WHERE state = 'Errored'").await, 0);
 }

@@ -7,7 +7,7 @@ use sqlx::{PgPool, postgres::PgListener};
 use crate::support::{Replica, Setup, add_job, count, done, install, wait_for_count};
 
 /// Drops every notification that the schema sends.
-async fn silence(db: &PgPool) {
+pub(crate) async fn silence(db: &PgPool) {
     let dropped = sqlx::raw_sql(
         "DO $$ DECLARE t record; n int := 0; BEGIN
              FOR t IN SELECT g.tgname, g.tgrelid::regclass AS relation FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid

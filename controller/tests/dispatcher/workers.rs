@@ -315,3 +315,29 @@ async fn workers_of_an_older_revision_drain_when_a_new_one_is_there(db: PgPool) 
     .await;
     assert_eq!(pool.desired().await, 1);
 }
+
+/// A worker says itself which task it runs in. One that names another pool's task has it stopped by nobody.
+#[sqlx::test(migrations = "../lib/state/migrations")]
+async fn a_worker_that_names_the_task_of_another_pool_has_it_not_stopped(db: PgPool) {
+    let run = json!({"service": {"min": 0, "max": 2, "tasksPerWorker": 2, "cooldownSeconds": 0}});
+    let pool = Pool::new(&db, run).await;
+    pool.service(0).await;
+    let container = ContainerDefinition::builder().name("worker").image("worker").build();
+    let define = pool.ecs.register_task_definition().family("dw-other").container_definitions(container);
+    define.send().await.unwrap();
+    let started = pool.ecs.run_task().cluster("dagwright").task_definition("dw-other").send().await.unwrap();
+    let victim = started.tasks()[0].task_arn().unwrap().to_owned();
+    let replica = Replica::start(&db, &pool.setup).await;
+    wait_until(PATIENCE, "the surplus worker to be told", async || {
+        check_in(&replica, 7, &victim, "dw-test:1", &[]).await
+    })
+    .await;
+    check_in(&replica, 7, &victim, "dw-test:1", &["drained"]).await;
+    wait_for_count(&db, "SELECT count(*) FROM workers WHERE left_at IS NOT NULL", 1).await;
+    let tasks = pool.ecs.describe_tasks().cluster("dagwright").tasks(&victim).send().await.unwrap();
+    assert_eq!(tasks.tasks()[0].desired_status(), Some("RUNNING"));
+
+    let long = json!({"workerId": Uuid::from_u128(6), "taskArn": "a".repeat(513)});
+    let answer = replica.post(TOKEN, "/v1/workers:checkin", &long).await;
+    assert_eq!(answer.status(), reqwest::StatusCode::UNPROCESSABLE_ENTITY);
+}

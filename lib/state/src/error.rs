@@ -62,9 +62,16 @@ impl Error {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Query {
-                source: sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::PoolClosed,
+                source:
+                    sqlx::Error::PoolTimedOut
+                    | sqlx::Error::Io(_)
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::WorkerCrashed,
                 ..
             } => "unavailable",
+            Self::Query { source: sqlx::Error::Database(error), .. } => {
+                error.code().map_or("query", |code| category(&code))
+            }
             Self::Query { .. } => "query",
             Self::Migrate(_) | Self::MigrationLock { .. } => "migrate",
             Self::InvalidRow { .. } => "invalid_row",
@@ -83,6 +90,20 @@ impl Error {
     }
 }
 
+/// What an SQLSTATE means for the caller.
+fn category(code: &str) -> &'static str {
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    match code.get(..2) {
+        // Connections, transactions that stood in each other's way, too little of something.
+        Some("08" | "40" | "53") => "unavailable",
+        // Postgres shuts down, crashed, or starts.
+        Some("57") if code.starts_with("57P0") => "unavailable",
+        _ if code == LOCK_NOT_AVAILABLE => "busy",
+        // A statement that took too long among them: what makes it slow may be one of its rows.
+        _ => "query",
+    }
+}
+
 /// Names the operation of a failed query.
 pub(crate) trait During<T> {
     fn during(self, operation: &'static str) -> Result<T>;
@@ -97,4 +118,29 @@ impl<T> During<T> for Result<T, sqlx::Error> {
 /// Asserts that a statement changed exactly the rows that its lock promised.
 pub(crate) fn expect_rows(operation: &'static str, expected: u64, changed: u64) -> Result<()> {
     if changed == expected { Ok(()) } else { Err(Error::RowCount { operation, expected, changed }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_lies_in_the_rows() {
+        let known = [
+            ("57P01", "unavailable"),
+            ("57P03", "unavailable"),
+            ("08006", "unavailable"),
+            ("40001", "unavailable"),
+            ("40P01", "unavailable"),
+            ("53300", "unavailable"),
+            ("55P03", "busy"),
+            ("57014", "query"),
+            ("23P01", "query"),
+            ("22021", "query"),
+            ("5", "query"),
+        ];
+        for (code, wanted) in known {
+            assert_eq!(category(code), wanted, "{code}");
+        }
+    }
 }

@@ -8,15 +8,20 @@ use time::Duration;
 
 use crate::{Result, error::During};
 
-/// Makes the partitions of today (UTC, by the clock of Postgres) and of `ahead` days to come; rows that the default partitions
+/// The tables of history. Each has its days made and dropped in a transaction of its own.
+pub const TABLES: [&str; 3] = ["task_history", "attempts", "events"];
+
+/// Makes a table's partitions of today (UTC, by the clock of Postgres) and of `ahead` days to come; rows that the default partition
 /// caught move over. Returns the names of the new ones.
 ///
 /// # Errors
-/// When Postgres cannot be reached, or history is in use for too long: the next try may have more luck.
-pub async fn prepare(conn: &mut PgConnection, ahead: u32) -> Result<Vec<String>> {
+/// When Postgres cannot be reached; of the category `busy`, when the table is in use: nobody is kept waiting behind, the next try may
+/// have more luck.
+pub async fn prepare(conn: &mut PgConnection, table: &str, ahead: u32) -> Result<Vec<String>> {
     sqlx::query_scalar!(
-        r#"SELECT p AS "name!" FROM generate_series(0, $1::int) AS n
-           CROSS JOIN LATERAL history_prepare((clock_timestamp() AT TIME ZONE 'UTC')::date + n) AS p"#,
+        r#"SELECT p AS "name!" FROM generate_series(0, $2::int) AS n
+           CROSS JOIN LATERAL history_prepare($1, (clock_timestamp() AT TIME ZONE 'UTC')::date + n) AS p"#,
+        table,
         crate::task_rows::signed(ahead)
     )
     .fetch_all(conn)
@@ -24,13 +29,15 @@ pub async fn prepare(conn: &mut PgConnection, ahead: u32) -> Result<Vec<String>>
     .during("make history's next days")
 }
 
-/// Drops the days that ended longer ago than `age`. Returns the names of their partitions.
+/// Drops a table's days that ended longer ago than `age`. Returns the names of their partitions.
 ///
 /// # Errors
 /// As [`prepare`].
-pub async fn drop_older(conn: &mut PgConnection, age: Duration) -> Result<Vec<String>> {
+pub async fn drop_older(conn: &mut PgConnection, table: &str, age: Duration) -> Result<Vec<String>> {
     sqlx::query_scalar!(
-        r#"SELECT p AS "name!" FROM history_drop(((clock_timestamp() - make_interval(secs => $1)) AT TIME ZONE 'UTC')::date) AS p"#,
+        r#"SELECT p AS "name!"
+           FROM history_drop($1, ((clock_timestamp() - make_interval(secs => $2)) AT TIME ZONE 'UTC')::date) AS p"#,
+        table,
         age.as_seconds_f64()
     )
     .fetch_all(conn)

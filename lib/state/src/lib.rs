@@ -37,6 +37,7 @@ pub mod serve;
 pub mod singleton;
 pub mod status;
 mod task_rows;
+pub mod tidy;
 pub mod workers;
 
 pub use connect::{begin, commit, connect, listen, next_notification, ping, sibling};

@@ -258,20 +258,42 @@ pub async fn mark_outside(conn: &mut PgConnection, job_id: JobId) -> Result<u64>
     Ok(marked.rows_affected())
 }
 
-/// Notes that a job was planned.
+/// Notes that a job was planned, and for which target. A target that came down is noted only when no task of the job lies outside of it
+/// any more: what ran there when it came down may wait or fail later, and [`mark_outside`] has to find it then.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn mark_planned(conn: &mut PgConnection, job_id: JobId) -> Result<()> {
     // Seldom enough that a busy job's row does not leave a trail of dead versions for everybody who reads it.
     sqlx::query!(
-        "UPDATE jobs SET planned_at = clock_timestamp(), planned_target = int8range(target_start, GREATEST(target_start, target_end))
+        "WITH wanted AS (
+             SELECT target_start, target_end, planned_target, int8range(target_start, GREATEST(target_start, target_end)) AS target
+             FROM jobs WHERE job_id = $1),
+         noted AS (
+             SELECT CASE WHEN w.planned_target IS NULL OR w.target @> w.planned_target OR NOT EXISTS (
+                        SELECT FROM tasks t WHERE t.job_id = $1
+                          AND (upper(t.range) > w.target_end OR lower(t.range) < w.target_start))
+                    THEN w.target ELSE range_merge(w.planned_target, w.target) END AS target
+             FROM wanted w)
+         UPDATE jobs SET planned_at = clock_timestamp(), planned_target = noted.target FROM noted
          WHERE job_id = $1 AND (planned_at IS NULL OR planned_at < clock_timestamp() - interval '1 second'
-             OR planned_target IS DISTINCT FROM int8range(target_start, GREATEST(target_start, target_end)))",
+             OR planned_target IS DISTINCT FROM noted.target)",
         job_id.0
     )
     .execute(conn)
     .await
     .during("mark a job as planned")?;
+    Ok(())
+}
+
+/// Notes that planning a job failed, so that it is the last to be looked at again and not the first.
+///
+/// # Errors
+/// When Postgres cannot be reached.
+pub async fn mark_tried(conn: &mut PgConnection, job_id: JobId) -> Result<()> {
+    sqlx::query!("UPDATE jobs SET planned_at = clock_timestamp() WHERE job_id = $1", job_id.0)
+        .execute(conn)
+        .await
+        .during("mark a job as tried")?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{Result, error::During};
 pub struct CheckIn<'a> {
     /// Who.
     pub worker_id: WorkerId,
-    /// Its ECS task.
+    /// Its ECS task, as it says itself: nobody has looked whether that is true.
     pub task_arn: Option<&'a str>,
     /// `family:revision` that it was started with.
     pub task_definition: Option<&'a str>,
@@ -23,16 +23,30 @@ pub struct CheckIn<'a> {
     pub drained: bool,
 }
 
-/// Notes that a worker is there. Answers whether it is to claim nothing more; a worker that was counted as gone stays gone.
+/// Workers that a pool has rows of: those that are there and those that were lately. Far more than a pool may have, so that only a
+/// caller that makes workers up meets it.
+pub const MAX_PER_POOL: i64 = 20_000;
+
+/// What a worker hears when it checks in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Go on.
+    Stay,
+    /// Claim nothing more.
+    Drain,
+    /// Its pool has [`MAX_PER_POOL`] workers: nothing was noted.
+    TooMany,
+}
+
+/// Notes that a worker is there. One that was counted as gone stays gone.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
-pub async fn check_in(conn: &mut PgConnection, pool_id: PoolId, worker: &CheckIn<'_>) -> Result<bool> {
-    let draining = sqlx::query_scalar!(
-        r#"INSERT INTO workers AS w (worker_id, pool_id, task_arn, task_definition) VALUES ($1, $2, $3, $4)
-           ON CONFLICT (worker_id) DO UPDATE SET seen_at = clock_timestamp(), drained = $5 AND w.draining,
+pub async fn check_in(conn: &mut PgConnection, pool_id: PoolId, worker: &CheckIn<'_>) -> Result<Heard> {
+    let known = sqlx::query!(
+        r#"UPDATE workers AS w SET seen_at = clock_timestamp(), drained = $5 AND w.draining,
                task_arn = COALESCE(w.task_arn, $3), task_definition = COALESCE(w.task_definition, $4)
-           WHERE w.pool_id = $2
+           WHERE w.worker_id = $1 AND w.pool_id = $2
            RETURNING w.draining OR w.left_at IS NOT NULL AS "draining!""#,
         worker.worker_id.0,
         pool_id.0,
@@ -40,10 +54,39 @@ pub async fn check_in(conn: &mut PgConnection, pool_id: PoolId, worker: &CheckIn
         worker.task_definition,
         worker.drained
     )
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await
     .during("note a worker")?;
-    Ok(draining.unwrap_or(true))
+    match known {
+        Some(row) if row.draining => Ok(Heard::Drain),
+        Some(_) => Ok(Heard::Stay),
+        None => first_check_in(conn, pool_id, worker).await,
+    }
+}
+
+async fn first_check_in(conn: &mut PgConnection, pool_id: PoolId, worker: &CheckIn<'_>) -> Result<Heard> {
+    let row = sqlx::query!(
+        r#"WITH room AS MATERIALIZED (
+               SELECT count(*) < $5 AS there FROM (SELECT FROM workers WHERE pool_id = $2 LIMIT $5) w),
+           made AS (
+               INSERT INTO workers (worker_id, pool_id, task_arn, task_definition)
+               SELECT $1, $2, $3, $4 FROM room WHERE there ON CONFLICT (worker_id) DO NOTHING RETURNING worker_id)
+           SELECT there AS "there!", EXISTS (SELECT FROM made) AS "made!" FROM room"#,
+        worker.worker_id.0,
+        pool_id.0,
+        worker.task_arn,
+        worker.task_definition,
+        MAX_PER_POOL
+    )
+    .fetch_one(conn)
+    .await
+    .during("note a new worker")?;
+    Ok(match (row.there, row.made) {
+        (_, true) => Heard::Stay,
+        // Another pool's worker has this id.
+        (true, false) => Heard::Drain,
+        (false, false) => Heard::TooMany,
+    })
 }
 
 /// Notes that workers are gone, or about to be and without work.
@@ -89,7 +132,7 @@ pub async fn leases(conn: &mut PgConnection, pool_id: PoolId, worker: WorkerId) 
 pub struct Present {
     /// What decisions need.
     pub member: Member,
-    /// Its ECS task.
+    /// Its ECS task, as it says itself.
     pub task_arn: Option<String>,
 }
 
@@ -155,13 +198,14 @@ pub async fn set_draining(
     Ok(())
 }
 
-/// Which of these ECS tasks brought a worker up, ever.
+/// Which of these ECS tasks brought a worker of the pool up, ever.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
-pub async fn came_up(conn: &mut PgConnection, task_arns: &[String]) -> Result<Vec<String>> {
+pub async fn came_up(conn: &mut PgConnection, pool_id: PoolId, task_arns: &[String]) -> Result<Vec<String>> {
     sqlx::query_scalar!(
-        r#"SELECT DISTINCT task_arn AS "arn!" FROM workers WHERE task_arn = ANY($1)"#,
+        r#"SELECT DISTINCT task_arn AS "arn!" FROM workers WHERE task_arn = ANY($2) AND pool_id = $1"#,
+        pool_id.0,
         task_arns
     )
     .fetch_all(conn)
@@ -184,12 +228,13 @@ pub async fn any_since(conn: &mut PgConnection, pool_id: PoolId, since: OffsetDa
     .during("read whether workers came up")
 }
 
-/// Forgets workers and launches that ended more than a day ago; ECS forgets its tasks within the hour.
+/// Forgets workers that were not heard of for two hours, and launches that ended more than a day ago; ECS forgets its tasks within the
+/// hour.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn prune(conn: &mut PgConnection) -> Result<()> {
-    sqlx::query!("DELETE FROM workers WHERE seen_at < clock_timestamp() - interval '1 day'")
+    sqlx::query!("DELETE FROM workers WHERE seen_at < clock_timestamp() - interval '2 hours'")
         .execute(&mut *conn)
         .await
         .during("forget workers")?;

@@ -1,5 +1,7 @@
 //! Completions: each object is looked at in the store before the completing transaction points at it (I4). The rows of a call commit
-//! together, and each for itself when together they do not.
+//! together, and each for itself when together they do not. While the store is asked, the call leaves its place to others.
+
+use std::collections::HashSet;
 
 use axum::{Json, extract::State};
 use dagwright_contracts::tasks::{
@@ -23,6 +25,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::{
     auth::{Pool, fence, own_tasks},
     finish::stale,
+    lanes::Place,
     reject::{self, Body},
 };
 use crate::dispatch::{Dispatcher, context::jitter, loops::chain};
@@ -35,6 +38,7 @@ const LOOKS: usize = 4;
 pub(super) async fn complete(
     State(dispatcher): State<Dispatcher>,
     pool: Pool,
+    mut place: Place,
     Body(request): Body<CompleteRequest>,
 ) -> Result<Json<OutcomeResponse>, Rejection> {
     let tasks: Vec<_> = request.completions.iter().map(|c| c.fence.task_id).collect();
@@ -48,8 +52,9 @@ pub(super) async fn complete(
     for (completion, fence) in request.completions.iter().zip(fences) {
         checks.push(examine(&dispatcher, scopes.get(&fence), fence, completion));
     }
-    let mut rows = Rows::default();
-    for (fence, checked) in stream::iter(checks).buffered(CHECKS).collect::<Vec<_>>().await {
+    let checked: Vec<_> = place.outside(stream::iter(checks).buffered(CHECKS).collect()).await;
+    let mut rows = Rows { current: scopes.keys().copied().collect(), ..Rows::default() };
+    for (fence, checked) in checked {
         match checked {
             Ok(Ok(partitions)) => rows.good.push(complete::Completion { fence, partitions }),
             Ok(Err(detail)) => rows.refused.push(Refusal { fence, reason: "ResultsRefused", detail }),
@@ -65,6 +70,8 @@ pub(super) async fn complete(
 /// again.
 #[derive(Default)]
 struct Rows {
+    /// Leases that held, and were not canceled, when the objects were looked at.
+    current: HashSet<Fence>,
     good: Vec<complete::Completion>,
     refused: Vec<Refusal>,
     outcomes: Vec<Outcome>,
@@ -102,7 +109,13 @@ impl Rows {
             let alone = std::slice::from_ref(&completion);
             match commit(dispatcher, pool, alone).await {
                 Ok(verdicts) => self.sort(alone, verdicts),
-                Err(error) => self.trouble = Some(reject::state(error)),
+                Err(error) => {
+                    let away = error.category() == "unavailable";
+                    self.trouble = Some(reject::state(error));
+                    if away {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -121,6 +134,11 @@ impl Rows {
                     continue;
                 }
                 Committed::StaleLease => {
+                    self.outcomes.push(stale(fence.task_id));
+                    continue;
+                }
+                // Its results were not looked at: it is to be canceled, and no other attempt is wanted.
+                Committed::WrongOutputs { .. } if !self.current.contains(&fence) => {
                     self.outcomes.push(stale(fence.task_id));
                     continue;
                 }

@@ -1,5 +1,6 @@
 //! Who is served at once, who waits, who is told to come back. Calls go in lanes, each with its own limits and its own Postgres
-//! connections, so that a jam in one is no jam in another: what keeps leases alive is never behind what moves rows in bulk.
+//! connections, so that a jam in one is no jam in another: what keeps leases alive is never behind what moves rows in bulk. A call has
+//! its turn when all of it is here: who sends slowly holds up nobody.
 
 use std::{
     future::Future,
@@ -8,7 +9,8 @@ use std::{
 };
 
 use axum::{
-    extract::{FromRequestParts, Request, State},
+    body::{Body, Bytes},
+    extract::{FromRequest as _, FromRequestParts, Request, State},
     http::{StatusCode, request::Parts},
     middleware::Next,
     response::Response,
@@ -18,6 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A call that did not get its turn within this time is better tried at another replica, or later.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The body of a call is here within this time; the longest is a few MiB.
+const ARRIVAL: Duration = Duration::from_secs(5);
 /// When to come back, in seconds. Callers add jitter of their own.
 const RETRY_AFTER: u64 = 1;
 
@@ -45,7 +49,16 @@ impl Lane {
     }
 
     async fn enter(&self) -> Result<Place, Rejection> {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return Err(self.refuse("full")) };
+        self.turn(self.room()?).await
+    }
+
+    /// A place to wait at, if there is one.
+    fn room(&self) -> Result<OwnedSemaphorePermit, Rejection> {
+        Arc::clone(&self.room).try_acquire_owned().map_err(|_| self.refuse("full"))
+    }
+
+    /// Waits for its turn.
+    async fn turn(&self, room: OwnedSemaphorePermit) -> Result<Place, Rejection> {
         let turn = tokio::time::timeout(self.patience, Arc::clone(&self.running).acquire_owned()).await;
         let Ok(Ok(running)) = turn else { return Err(self.refuse("slow")) };
         Ok(Place { lane: self.clone(), running: Some(running), room: Some(room) })
@@ -62,11 +75,12 @@ impl Lane {
 impl Place {
     /// Leaves the lane to others while `wait` lasts: who only waits for something to happen is no load. How many wait so is
     /// limited by [`admit_waiting`], hence the return needs no limit of its own.
-    pub(super) async fn outside(&mut self, wait: impl Future<Output = ()>) {
+    pub(super) async fn outside<T>(&mut self, wait: impl Future<Output = T>) -> T {
         self.running = None;
         self.room = None;
-        wait.await;
+        let came = wait.await;
         self.running = Arc::clone(&self.lane.running).acquire_owned().await.ok();
+        came
     }
 }
 
@@ -94,20 +108,40 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Result<Response, Rejection> {
-    let _place = lane.enter().await?;
+    let room = lane.room()?;
+    let request = arrived(request).await?;
+    let _place = lane.turn(room).await?;
     Ok(next.run(request).await)
 }
 
 /// A call that may wait for something to happen: it takes a place of `waiting` to its end, and of `lane` while it works.
 pub(super) async fn admit_waiting(
     State((waiting, lane)): State<(Lane, Lane)>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, Rejection> {
-    let _waiting = waiting.enter().await?;
+    let room = waiting.room()?;
+    let mut request = arrived(request).await?;
+    let _waiting = waiting.turn(room).await?;
     let place = lane.enter().await?;
     request.extensions_mut().insert(Slot(Arc::new(Mutex::new(Some(place)))));
     Ok(next.run(request).await)
+}
+
+/// The request with all of its body, which is as long as the route's `DefaultBodyLimit` says at most.
+async fn arrived(request: Request) -> Result<Request, Rejection> {
+    let (parts, body) = request.into_parts();
+    let limited = Request::from_parts(parts.clone(), body);
+    match tokio::time::timeout(ARRIVAL, Bytes::from_request(limited, &())).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, Body::from(body))),
+        Ok(Err(error)) => {
+            Err(Rejection::new(error.status(), "InvalidBody", "Invalid body", error.body_text()))
+        }
+        Err(_) => {
+            let detail = format!("the body did not arrive within {} s; try again", ARRIVAL.as_secs());
+            Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, "SlowBody", "Slow body", detail))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ use super::{Dispatcher, context::VITAL_CONNECTIONS};
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// [`MAX_ROWS`] rows that are little more than a fence.
 const MAX_SMALL_BODY: usize = 512 * 1024;
+/// [`MAX_ROWS`] offers. Many claims wait at once.
+const MAX_CLAIM_BODY: usize = 128 * 1024;
 /// Rows of one call.
 const MAX_ROWS: usize = 500;
 /// Claims at once, nearly all of them waiting for work, which costs no connection of Postgres.
@@ -39,6 +41,9 @@ const MAX_CREDENTIALS: usize = 32;
 const MAX_GATEWAY: usize = 64;
 /// Bulk calls that wait, for each that runs.
 const WAITING_PER_RUNNING: usize = 4;
+/// Completions under way for each bulk call that runs: one in its transaction, one that looks at its objects, which takes no turn of
+/// claims and failures, however long the store takes.
+const COMPLETIONS_PER_RUNNING: usize = 2;
 
 /// All routes, in their lanes.
 pub fn router(dispatcher: Dispatcher) -> Router {
@@ -47,6 +52,11 @@ pub fn router(dispatcher: Dispatcher) -> Router {
         vital: Lane::new("heartbeats and check-ins", 2 * VITAL_CONNECTIONS as usize, 256),
         bulk: Lane::new("claims and reports", bulk, WAITING_PER_RUNNING * bulk),
         claims: Lane::new("claims", MAX_CLAIMS, 0),
+        completions: Lane::new(
+            "completions",
+            COMPLETIONS_PER_RUNNING * bulk,
+            (1 + WAITING_PER_RUNNING - COMPLETIONS_PER_RUNNING) * bulk,
+        ),
         credentials: Lane::new("requests for credentials", MAX_CREDENTIALS, 2 * MAX_CREDENTIALS),
         gateway: Lane::new("requests of the RPC gateway", MAX_GATEWAY, 0),
     };
@@ -63,9 +73,12 @@ struct Lanes {
     vital: Lane,
     bulk: Lane,
     claims: Lane,
+    completions: Lane,
     credentials: Lane,
     gateway: Lane,
 }
+
+// The limits of bodies lie around the lanes: these read the bodies.
 
 /// What keeps leases and workers alive, or hands leases back in time.
 fn vital(lanes: &Lanes) -> Router<Dispatcher> {
@@ -73,36 +86,42 @@ fn vital(lanes: &Lanes) -> Router<Dispatcher> {
         .route("/v1/tasks:heartbeat", post(heartbeat::heartbeat))
         .route("/v1/tasks:release", post(finish::release))
         .route("/v1/workers:checkin", post(workers::check_in))
-        .layer(DefaultBodyLimit::max(MAX_SMALL_BODY))
         .route_layer(middleware::from_fn_with_state(lanes.vital.clone(), admit))
+        .layer(DefaultBodyLimit::max(MAX_SMALL_BODY))
 }
 
 fn bulk_work(lanes: &Lanes) -> Router<Dispatcher> {
     let claims = Router::new()
         .route("/v1/tasks:claim", post(claim::claim))
-        .layer(DefaultBodyLimit::max(MAX_SMALL_BODY))
         .route_layer(middleware::from_fn_with_state(
             (lanes.claims.clone(), lanes.bulk.clone()),
             admit_waiting,
-        ));
-    let reports = Router::new()
+        ))
+        .layer(DefaultBodyLimit::max(MAX_CLAIM_BODY));
+    let completions = Router::new()
         .route("/v1/tasks:complete", post(complete::complete))
+        .route_layer(middleware::from_fn_with_state(
+            (lanes.completions.clone(), lanes.bulk.clone()),
+            admit_waiting,
+        ))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    let failures = Router::new()
         .route("/v1/tasks:fail", post(finish::fail))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .route_layer(middleware::from_fn_with_state(lanes.bulk.clone(), admit));
+        .route_layer(middleware::from_fn_with_state(lanes.bulk.clone(), admit))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
     let credentials = Router::new()
         .route("/v1/tasks:credentials", post(credentials::credentials))
-        .layer(DefaultBodyLimit::max(MAX_SMALL_BODY))
-        .route_layer(middleware::from_fn_with_state(lanes.credentials.clone(), admit));
-    claims.merge(reports).merge(credentials)
+        .route_layer(middleware::from_fn_with_state(lanes.credentials.clone(), admit))
+        .layer(DefaultBodyLimit::max(MAX_SMALL_BODY));
+    claims.merge(completions).merge(failures).merge(credentials)
 }
 
 fn gateway_routes(lanes: &Lanes) -> Router<Dispatcher> {
     Router::new()
         .route("/v1/gateway/config", get(gateway::config))
         .route("/v1/gateway/health", post(gateway::health))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .route_layer(middleware::from_fn_with_state(lanes.gateway.clone(), admit))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
 async fn measure(request: Request, next: Next) -> Response {

@@ -5,6 +5,7 @@ use axum::{
     extract::{FromRequest, Request, rejection::JsonRejection},
     http::StatusCode,
 };
+use dagwright_aws::Class;
 use dagwright_core::ids::TaskId;
 use dagwright_telemetry::Rejection;
 
@@ -24,9 +25,20 @@ pub(super) fn state(error: dagwright_state::Error) -> Rejection {
     Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "Internal error", detail).retry_after(5)
 }
 
+/// What AWS refuses for good is told as such: the call may be repeated, but somebody has to do something first.
 pub(super) fn aws(error: &dagwright_aws::AwsError) -> Rejection {
-    tracing::warn!(error = chain(error), class = error.class.as_str(), "a call to AWS failed");
-    let detail = format!("{} failed ({}); try again", error.operation, error.class.as_str());
+    let (operation, class) = (error.operation, error.class.as_str());
+    if matches!(error.class, Class::Denied | Class::Permanent) {
+        tracing::error!(error = chain(error), class, "AWS refuses a call");
+        let detail = format!(
+            "AWS refuses to {operation} {} ({class}); it will not pass by itself: check the dispatcher's role, the data role and the bucket",
+            error.object
+        );
+        return Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "AwsRefused", "AWS refuses", detail)
+            .retry_after(5);
+    }
+    tracing::warn!(error = chain(error), class, "a call to AWS failed");
+    let detail = format!("{operation} failed ({class}); try again");
     Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "Unavailable", detail).retry_after(1)
 }
 
@@ -49,6 +61,20 @@ pub(super) fn stale_lease(task: TaskId) -> Rejection {
 pub(super) fn too_many(rows: usize) -> Rejection {
     let detail = format!("the call names {rows} rows; send at most {}", super::MAX_ROWS);
     Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "TooManyRows", "Too many rows", detail)
+}
+
+pub(super) fn no_ecs_name(field: &str) -> Rejection {
+    let detail = format!("{field} is not what ECS calls anything: at most 512 printable ASCII characters");
+    Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, "InvalidBody", "Invalid body", detail)
+}
+
+pub(super) fn too_many_workers() -> Rejection {
+    let most = dagwright_state::workers::MAX_PER_POOL;
+    let detail = format!(
+        "{most} workers of this pool checked in within the last two hours, the most that are noted; see what starts so many"
+    );
+    Rejection::new(StatusCode::TOO_MANY_REQUESTS, "TooManyWorkers", "Too many workers", detail)
+        .retry_after(30)
 }
 
 pub(super) fn not_found() -> Rejection {

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use dagwright_contracts::gateway::{AVOID_HEADER, PROVIDER_HEADER};
 use dagwright_core::follow::{Answers, Behind, Heights, Step, step};
 use dagwright_state::follow::{self as jobs, Follower};
+use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 
-use super::{LoopError, Outcome};
+use super::{LoopError, Outcome, within};
 use crate::dispatch::Dispatcher;
 
 static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
@@ -15,6 +16,11 @@ static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
         reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(Duration::from_secs(15));
     client.build().expect("no option of it can fail")
 });
+
+/// Pools whose heads are asked for at once.
+const AT_ONCE: usize = 8;
+/// For one pool: a provider that hangs, and a second one.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A block that nodes know by name; its number is the id of the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +48,20 @@ pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
     for follower in followers {
         by_pool.entry((follower.namespace.clone(), follower.rpc_pool.clone())).or_default().push(follower);
     }
-    let quarantine = &dispatcher.quarantines.heads;
-    for ((namespace, pool), followers) in by_pool {
-        let name = format!("{namespace}/{pool}");
-        if quarantine.admits(&name) {
-            quarantine.note(&name, follow(&dispatcher, &namespace, &pool, &followers).await);
-        }
-    }
+    let follows = by_pool.iter().map(|(pool, followers)| follow_admitted(&dispatcher, pool, followers));
+    stream::iter(follows.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect::<()>().await;
     Ok(())
+}
+
+async fn follow_admitted(
+    dispatcher: &Dispatcher,
+    (namespace, pool): &(String, String),
+    followers: &[Follower],
+) {
+    let (quarantine, name) = (&dispatcher.quarantines.heads, format!("{namespace}/{pool}"));
+    if quarantine.admits(&name) {
+        quarantine.note(&name, within(LIMIT, follow(dispatcher, namespace, pool, followers)).await);
+    }
 }
 
 async fn follow(dispatcher: &Dispatcher, namespace: &str, pool: &str, followers: &[Follower]) -> Outcome {

@@ -12,6 +12,7 @@ mod quarantine;
 mod reaper;
 mod scaler;
 mod sweeper;
+mod tidy;
 mod unwanted;
 
 use std::{
@@ -47,6 +48,12 @@ pub(crate) enum LoopError {
         /// URL of the queue.
         queue: String,
     },
+    /// It took too long.
+    #[error("no end after {} s", limit.as_secs())]
+    Slow {
+        /// What it was given.
+        limit: Duration,
+    },
     /// The RPC gateway.
     #[error("ask the RPC gateway for the head of {pool}: {message}")]
     Rpc {
@@ -55,6 +62,13 @@ pub(crate) enum LoopError {
         /// Why.
         message: String,
     },
+}
+
+impl LoopError {
+    /// Whether it says nothing about whom it met: the state database is away, and nobody fares better.
+    fn is_of_all(&self) -> bool {
+        matches!(self, Self::State(error) if error.category() == "unavailable")
+    }
 }
 
 type Outcome = Result<(), LoopError>;
@@ -83,7 +97,8 @@ pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
     tasks.spawn(alone(d(), "scaler", Duration::from_secs(2), scaler::pass));
     tasks.spawn(alone(d(), "head", Duration::from_secs(3), head::pass));
     tasks.spawn(alone(d(), "dead_letters", Duration::from_secs(10), dead_letters::pass));
-    tasks.spawn(alone(d(), "history", Duration::from_secs(3600), history::pass));
+    tasks.spawn(alone(d(), "history", Duration::from_secs(300), history::pass));
+    tasks.spawn(alone(d(), "tidy", Duration::from_secs(3600), tidy::pass));
     let sweeps = sweeper::period(dispatcher.args.sweep_age);
     tasks.spawn(alone(d(), "sweeper", sweeps, sweeper::pass));
 }
@@ -158,6 +173,14 @@ where
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Does something of somebody's within `limit`. What is cut off is done again: each step of a pass may be repeated.
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, LoopError>>,
+) -> Result<T, LoopError> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(LoopError::Slow { limit }))
 }
 
 /// Logs the first failure of a row of them, and their end.

@@ -20,11 +20,20 @@ use futures::{StreamExt as _, stream};
 use sqlx::PgConnection;
 use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 
-use super::{Failures, LoopError, Outcome};
+use super::{Failures, LoopError, Outcome, within};
 use crate::dispatch::{
     Dispatcher,
     wake::{Wake, wait},
 };
+
+/// Pools that are published at once; each takes two connections of the loops'.
+const POOLS: usize = 4;
+
+/// A busy pool is left after this time, and looked at again with the others.
+const TURN: Duration = Duration::from_secs(1);
+
+/// For one pool. A message that was sent when it is over, and not marked, is sent again.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Batches of one round, which are sent side by side.
 const BATCHES: usize = 8;
@@ -40,7 +49,12 @@ pub(super) async fn run(dispatcher: Dispatcher) {
     let mut failures = Failures::new("outbox");
     let (mut woken, mut ticked) = (None, Instant::now());
     while !dispatcher.stop.is_cancelled() {
-        let failed = failures.note(pass(&dispatcher, woken.as_ref()).await);
+        let passed = pass(&dispatcher, woken.as_ref()).await;
+        if matches!(passed, Ok(Left::More)) {
+            woken = None;
+            continue;
+        }
+        let failed = failures.note(passed.map(drop));
         if woken.is_none() {
             ticked = Instant::now();
         }
@@ -76,9 +90,18 @@ fn pool_of(wake: Wake) -> Option<PoolId> {
     }
 }
 
-async fn pass(dispatcher: &Dispatcher, woken: Option<&HashSet<PoolId>>) -> Outcome {
+/// What is left of a pool, or of all, when its turn is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nothing that can go out now.
+    Nothing,
+    /// Time was over first.
+    More,
+}
+
+async fn pass(dispatcher: &Dispatcher, woken: Option<&HashSet<PoolId>>) -> Result<Left, LoopError> {
     if woken.is_some_and(HashSet::is_empty) {
-        return Ok(());
+        return Ok(Left::Nothing);
     }
     let busy = match woken {
         Some(woken) => woken.iter().copied().collect(),
@@ -90,33 +113,42 @@ async fn pass(dispatcher: &Dispatcher, woken: Option<&HashSet<PoolId>>) -> Outco
         None => outbox::pools(&mut tx, &busy).await?,
     };
     dagwright_state::commit(tx).await?;
-    let quarantine = &dispatcher.quarantines.publish;
-    for (pool_id, url) in pools {
-        if quarantine.admits(&url) {
-            quarantine.note(&url, publish(dispatcher, pool_id, &url).await);
-        }
-    }
-    Ok(())
+    let publishes = pools.iter().map(|(pool_id, url)| publish_admitted(dispatcher, *pool_id, url));
+    let left: Vec<_> = stream::iter(publishes.collect::<Vec<_>>()).buffer_unordered(POOLS).collect().await;
+    Ok(if left.contains(&Left::More) { Left::More } else { Left::Nothing })
 }
 
-/// Fills a pool's window.
-async fn publish(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Outcome {
+async fn publish_admitted(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Left {
+    let quarantine = &dispatcher.quarantines.publish;
+    if !quarantine.admits(url) {
+        return Left::Nothing;
+    }
+    let published = within(LIMIT, publish(dispatcher, pool_id, url)).await;
+    let left = *published.as_ref().unwrap_or(&Left::Nothing);
+    quarantine.note(url, published.map(drop));
+    left
+}
+
+/// Fills a pool's window, as far as its turn lasts.
+async fn publish(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Result<Left, LoopError> {
     // This transaction holds the pool's lock and nothing else.
     let mut right = dispatcher.begin().await?;
     if !outbox::try_lock(&mut right, pool_id).await? {
-        return Ok(());
+        return Ok(Left::Nothing);
     }
-    let window = pools::window(&mut right, pool_id).await?;
-    loop {
+    let (window, began) = (pools::window(&mut right, pool_id).await?, Instant::now());
+    let mut left = Left::More;
+    while began.elapsed() < TURN {
         let room = window.saturating_sub(outstanding(dispatcher, &mut right, pool_id).await?);
         let due = choose(dispatcher, &mut right, pool_id, room.min((BATCH * BATCHES) as u64)).await?;
         if due.is_empty() || dispatcher.stop.is_cancelled() {
+            left = Left::Nothing;
             break;
         }
         round(dispatcher, pool_id, url, &due).await?;
     }
     dagwright_state::commit(right).await?;
-    Ok(())
+    Ok(left)
 }
 
 async fn outstanding(

@@ -22,19 +22,24 @@ const TICK: Duration = Duration::from_secs(1);
 /// A job is planned at least this often: what a lost notification left undone is found then.
 const STALE: time::Duration = time::Duration::seconds(10);
 
+/// So long a pass looks at jobs that nobody announced, before it looks who is announced.
+const BUDGET: Duration = Duration::from_millis(500);
+
 pub(super) async fn run(dispatcher: Dispatcher) {
     let mut wakes = dispatcher.wakes.subscribe();
     let mut failures = Failures::new("planner");
-    let mut rested = Instant::now();
+    let (mut rested, mut tick) = (Instant::now(), TICK);
     while !dispatcher.stop.is_cancelled() {
         let announced = tokio::select! {
             () = dispatcher.stop.cancelled() => return,
-            announced = announced(&mut wakes, rested) => announced,
+            announced = announced(&mut wakes, rested, tick) => announced,
         };
         let began = Instant::now();
-        let planned = pass(&dispatcher, announced).await;
-        rested = Instant::now() + rest(began.elapsed(), matches!(planned, Ok(1..)));
-        if failures.note(planned.map(drop)) {
+        let passed = pass(&dispatcher, announced).await;
+        let (brought_tasks, more) = passed.as_ref().map_or((false, false), |p| (p.tasks > 0, p.more));
+        rested = Instant::now() + rest(began.elapsed(), brought_tasks || more);
+        tick = if more { Duration::ZERO } else { TICK };
+        if failures.note(passed.map(drop)) {
             tokio::select! {
                 () = dispatcher.stop.cancelled() => return,
                 () = tokio::time::sleep(failures.pause()) => {}
@@ -45,14 +50,14 @@ pub(super) async fn run(dispatcher: Dispatcher) {
 
 /// How long to gather announcements after a pass. The first of a burst is planned at once, and where each plan brings new tasks, the
 /// next pass comes as soon as this one was long. With many jobs at work a pass is long, and most have planned ahead what they may.
-fn rest(pass: Duration, brought_tasks: bool) -> Duration {
-    if brought_tasks { pass.min(GATHER) } else { super::rest(pass, TICK) }
+fn rest(pass: Duration, goes_on: bool) -> Duration {
+    if goes_on { pass.min(GATHER) } else { super::rest(pass, TICK) }
 }
 
-/// Jobs that were announced since the last pass, not before it has `rested`; none after a quiet second.
-async fn announced(wakes: &mut Receiver<Wake>, rested: Instant) -> HashSet<JobId> {
+/// Jobs that were announced since the last pass, not before it has `rested`; none after a quiet `tick`.
+async fn announced(wakes: &mut Receiver<Wake>, rested: Instant, tick: Duration) -> HashSet<JobId> {
     let mut jobs = HashSet::new();
-    let first = tokio::time::timeout(TICK, async {
+    let first = tokio::time::timeout(tick, async {
         loop {
             match wakes.recv().await {
                 Ok(Wake::Plan(job)) => return Some(job),
@@ -73,19 +78,54 @@ async fn announced(wakes: &mut Receiver<Wake>, rested: Instant) -> HashSet<JobId
     }
 }
 
-/// Returns how many tasks were planned.
-async fn pass(dispatcher: &Dispatcher, announced: HashSet<JobId>) -> Result<u64, LoopError> {
-    let mut planned = 0;
+/// What a pass did.
+struct Passed {
+    /// Tasks that it planned.
+    tasks: u64,
+    /// Whether jobs are left that are due.
+    more: bool,
+}
+
+async fn pass(dispatcher: &Dispatcher, announced: HashSet<JobId>) -> Result<Passed, LoopError> {
+    let (mut tasks, began) = (0, Instant::now());
     for job_id in announced {
-        let mut tx = dispatcher.begin().await?;
-        if let Some(job) = jobs::lock(&mut tx, job_id).await? {
-            planned += plan_job(tx, &job).await?;
+        if dispatcher.quarantines.plan.admits(&job_id.to_string()) {
+            let mut tx = dispatcher.begin().await?;
+            if let Some(job) = jobs::lock(&mut tx, job_id).await? {
+                tasks += plan_or_leave(dispatcher, tx, &job).await?;
+            }
         }
     }
-    loop {
+    while began.elapsed() < BUDGET {
         let mut tx = dispatcher.begin().await?;
-        let Some(job) = jobs::lock_next(&mut tx, STALE).await? else { return Ok(planned) };
-        planned += plan_job(tx, &job).await?;
+        let Some(job) = jobs::lock_next(&mut tx, STALE).await? else {
+            return Ok(Passed { tasks, more: false });
+        };
+        tasks += plan_or_leave(dispatcher, tx, &job).await?;
+    }
+    Ok(Passed { tasks, more: true })
+}
+
+/// Plans a job; one that cannot be planned is left alone for a while, and the others are planned.
+async fn plan_or_leave(
+    dispatcher: &Dispatcher,
+    tx: Transaction<'static, Postgres>,
+    job: &jobs::PlannableJob,
+) -> Result<u64, LoopError> {
+    let name = job.job_id.to_string();
+    match plan_job(tx, job).await {
+        Ok(tasks) => {
+            dispatcher.quarantines.plan.note(&name, Ok(()));
+            Ok(tasks)
+        }
+        Err(error) if error.is_of_all() => Err(error),
+        Err(error) => {
+            dispatcher.quarantines.plan.note(&name, Err(error));
+            let mut tx = dispatcher.begin().await?;
+            jobs::mark_tried(&mut tx, job.job_id).await?;
+            dagwright_state::commit(tx).await?;
+            Ok(0)
+        }
     }
 }
 

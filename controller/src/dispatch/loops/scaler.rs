@@ -1,7 +1,11 @@
 //! Pools get the workers that our own backlog asks for: services by their desired count, others by single tasks. A count that
-//! somebody else set is set back. Nothing here stops a worker that has not said that it is drained.
+//! somebody else set is set back. Nothing here stops a worker that has not said that it is drained, nor a task that ECS does not list for the pool: which task
+//! a worker runs in, it says itself, and a pool's token is no right to end another pool's work.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use dagwright_aws::{AwsError, Class, service_scale::ServiceCounts};
 use dagwright_core::scale::{
@@ -13,11 +17,18 @@ use dagwright_state::{
     workers::{self, Present},
 };
 
-use super::{LoopError, Outcome, launcher};
+use futures::{StreamExt as _, stream};
+
+use super::{LoopError, Outcome, launcher, within};
 use crate::dispatch::Dispatcher;
 
 /// What a stopped worker's task says of its end.
 const SCALED_IN: &str = "drained: fewer workers are wanted, or a newer revision runs";
+
+/// Pools that are scaled at once.
+const AT_ONCE: usize = 4;
+/// For one pool. A call that is cut off is one whose answer was lost: its launch is looked for.
+const LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
     let mut tx = dispatcher.begin().await?;
@@ -29,19 +40,38 @@ pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
         let cluster = pool.ecs_cluster.clone().unwrap_or_else(|| dispatcher.args.ecs_cluster.clone());
         by_cluster.entry(cluster).or_default().push(pool);
     }
+    let quarantine = &dispatcher.quarantines.scale;
     for (cluster, pools) in by_cluster {
-        let arns: Vec<_> = pools.iter().filter_map(|p| p.service_arn.clone()).collect();
-        let counts = dispatcher.scaler.counts(&cluster, &arns).await?;
-        let quarantine = &dispatcher.quarantines.scale;
-        for pool in &pools {
-            if quarantine.admits(&pool.subject) {
-                let outcome = scale(&dispatcher, &cluster, pool, &counts).await;
-                if let Err(LoopError::Aws(error)) = &outcome {
-                    refused(&dispatcher, pool, error).await?;
-                }
-                quarantine.note(&pool.subject, outcome);
-            }
+        let name = format!("cluster {cluster}");
+        if quarantine.admits(&name) {
+            quarantine.note(&name, scale_cluster(&dispatcher, &cluster, &pools).await);
         }
+    }
+    Ok(())
+}
+
+async fn scale_cluster(dispatcher: &Dispatcher, cluster: &str, pools: &[ScaledPool]) -> Outcome {
+    let arns: Vec<_> = pools.iter().filter_map(|p| p.service_arn.clone()).collect();
+    let counts = within(LIMIT, async { Ok(dispatcher.scaler.counts(cluster, &arns).await?) }).await?;
+    let scales = pools.iter().map(|pool| scale_admitted(dispatcher, cluster, pool, &counts));
+    // None is cut off by the error of another.
+    let outcomes: Vec<_> = stream::iter(scales.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
+    outcomes.into_iter().collect()
+}
+
+async fn scale_admitted(
+    dispatcher: &Dispatcher,
+    cluster: &str,
+    pool: &ScaledPool,
+    counts: &HashMap<String, ServiceCounts>,
+) -> Outcome {
+    let quarantine = &dispatcher.quarantines.scale;
+    if quarantine.admits(&pool.subject) {
+        let outcome = within(LIMIT, scale(dispatcher, cluster, pool, counts)).await;
+        if let Err(LoopError::Aws(error)) = &outcome {
+            refused(dispatcher, pool, error).await?;
+        }
+        quarantine.note(&pool.subject, outcome);
     }
     Ok(())
 }
@@ -97,7 +127,7 @@ async fn size(
     workers::set_draining(&mut tx, pool.pool_id, &moves.resume, false).await?;
     pools::scaled(&mut tx, pool.pool_id, decision.desired, counts.running, decision.needed).await?;
     dagwright_state::commit(tx).await?;
-    stop(dispatcher, cluster, present, &moves).await?;
+    stop(dispatcher, cluster, pool, present, &moves).await?;
     if counts.desired != moves.desired {
         dispatcher.scaler.set_desired(cluster, arn, moves.desired).await?;
         let (workers, demand) = (moves.desired, pool.observed.demand);
@@ -112,12 +142,29 @@ async fn size(
 
 /// Before the count falls: ECS, which misses a task, has none to choose. Should it start another one in between, that one is
 /// drained in turn.
-async fn stop(dispatcher: &Dispatcher, cluster: &str, present: &[Present], moves: &Moves) -> Outcome {
+async fn stop(
+    dispatcher: &Dispatcher,
+    cluster: &str,
+    pool: &ScaledPool,
+    present: &[Present],
+    moves: &Moves,
+) -> Outcome {
+    if moves.stop.is_empty() {
+        return Ok(());
+    }
+    let family = &pool.launch.family;
+    let listed = dispatcher.worker_tasks.of_family(cluster, family, false).await?;
+    let own: HashSet<&str> = listed.iter().map(|task| task.arn.as_str()).collect();
     for worker in present.iter().filter(|p| moves.stop.contains(&p.member.id)) {
-        let Some(arn) = &worker.task_arn else { continue };
+        let Some(arn) = worker.task_arn.as_deref() else { continue };
+        let id = worker.member.id;
+        if !own.contains(arn) {
+            tracing::info!(worker = %id, task = arn, family, "a drained worker's task is not listed, nothing to stop");
+            continue;
+        }
         match dispatcher.worker_tasks.stop(cluster, arn, SCALED_IN).await {
             Err(error) if error.class != Class::NotFound => return Err(error.into()),
-            _ => tracing::info!(worker = %worker.member.id, task = arn, "stopped a drained worker"),
+            _ => tracing::info!(worker = %id, task = arn, "stopped a drained worker"),
         }
     }
     Ok(())
@@ -138,7 +185,7 @@ pub(super) async fn explain(
         .collect();
     let mut tx = dispatcher.begin().await?;
     let arns: Vec<_> = ends.iter().map(|(_, arn)| arn.clone()).collect();
-    let came_up = workers::came_up(&mut tx, &arns).await?;
+    let came_up = workers::came_up(&mut tx, pool.pool_id, &arns).await?;
     ends.retain(|(_, arn)| !came_up.contains(arn));
     let newest = ends.into_iter().map(|(s, _)| (s.at, s.reason)).max();
     let news = newest.or(trouble.filter(|(at, _)| pool.failure_seen.is_none_or(|seen| *at > seen)));

@@ -1,5 +1,7 @@
 //! The days of history: made ahead, dropped by age, never in the way of a row or of a repeated call (I1).
 
+use std::time::Instant;
+
 use dagwright_state::{complete::Committed, history};
 use sqlx::PgPool;
 use time::Duration;
@@ -9,13 +11,19 @@ use crate::support::{World, completion};
 const FORTNIGHT: Duration = Duration::days(14);
 
 async fn prepare(world: &World, ahead: u32) -> Vec<String> {
-    let mut conn = world.db.acquire().await.expect("connect");
-    history::prepare(&mut conn, ahead).await.expect("prepare")
+    let (mut conn, mut made) = (world.db.acquire().await.expect("connect"), vec![]);
+    for table in history::TABLES {
+        made.extend(history::prepare(&mut conn, table, ahead).await.expect("prepare"));
+    }
+    made
 }
 
 async fn drop_older(world: &World, age: Duration) -> Vec<String> {
-    let mut conn = world.db.acquire().await.expect("connect");
-    history::drop_older(&mut conn, age).await.expect("drop")
+    let (mut conn, mut dropped) = (world.db.acquire().await.expect("connect"), vec![]);
+    for table in history::TABLES {
+        dropped.extend(history::drop_older(&mut conn, table, age).await.expect("drop"));
+    }
+    dropped
 }
 
 #[sqlx::test]
@@ -76,4 +84,28 @@ async fn a_completion_that_is_repeated_after_its_day_was_dropped_is_stale_and_ha
     drop_older(&world, FORTNIGHT).await;
     assert_eq!(world.complete(&completion(&lease)).await, Committed::StaleLease);
     assert_eq!(world.ranges(0).await.len(), 1);
+}
+
+#[sqlx::test]
+async fn a_table_that_is_in_use_is_left_at_once_and_the_others_are_seen_to(db: PgPool) {
+    let world = World::new(db).await;
+    sqlx::query("SELECT history_prepare((clock_timestamp() AT TIME ZONE 'UTC')::date - 20)")
+        .execute(&world.db)
+        .await
+        .expect("an old day");
+    let mut reads = world.db.begin().await.expect("begin");
+    sqlx::query("SELECT count(*) FROM task_history").execute(&mut *reads).await.expect("read");
+    let mut conn = world.db.acquire().await.expect("connect");
+    let began = Instant::now();
+    for busy in [
+        history::prepare(&mut conn, "task_history", 1).await,
+        history::drop_older(&mut conn, "task_history", FORTNIGHT).await,
+    ] {
+        assert_eq!(busy.expect_err("it is read").category(), "busy");
+    }
+    assert!(began.elapsed().as_secs() < 1, "everybody else waits behind us");
+    assert_eq!(history::drop_older(&mut conn, "attempts", FORTNIGHT).await.expect("drop").len(), 1);
+    assert!(history::drop_older(&mut conn, "tasks", FORTNIGHT).await.is_err(), "no table of history");
+    reads.rollback().await.expect("roll back");
+    assert_eq!(drop_older(&world, FORTNIGHT).await.len(), 2);
 }

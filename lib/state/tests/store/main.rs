@@ -9,6 +9,7 @@ mod outbox;
 mod planning;
 mod serving;
 mod support;
+mod tidy;
 mod transitions;
 mod unwanted;
 mod workers;

@@ -5,9 +5,11 @@ use dagwright_core::{
     ids::{DatasetId, JobId, VersionId},
 };
 use dagwright_state::{
+    Cause,
+    claim::Lease,
     complete::Committed,
     desired::chain_syncs::{self, Job, Output, Owner},
-    finish,
+    finish::{self, FailedAttempt},
     follow::{followers, take_back},
     plan as jobs,
 };
@@ -104,6 +106,38 @@ async fn a_target_that_a_wrong_head_raised_comes_down_to_what_is_covered_or_ther
     world.complete(&completion(&running)).await;
     assert!(back(&mut conn, 3).await);
     assert_eq!(world.count("SELECT target_end FROM jobs").await, 20, "what is covered stays wanted (I11)");
+}
+
+#[sqlx::test]
+async fn what_ran_above_a_target_that_came_down_is_unwanted_as_soon_as_it_waits_again(db: PgPool) {
+    let world = World::new(db).await;
+    world.plan(world.job_id).await;
+    let leases = world.claim(&[], 5).await.leases;
+    let (kept, above): (Vec<_>, Vec<_>) = leases.into_iter().partition(|lease| lease.range.start() == 0);
+    world.complete(&completion(&kept[0])).await;
+    world.run("UPDATE jobs SET target_end = 10").await;
+    let mut conn = world.db.acquire().await.expect("connect");
+    let mut outside = async || jobs::mark_outside(&mut conn, world.job_id).await.expect("mark");
+    assert_eq!(outside().await, 0, "what runs may finish");
+    assert_eq!(world.plan(world.job_id).await, Some(0));
+
+    let failed = |lease: &Lease| FailedAttempt {
+        fence: lease.fence,
+        retryable: true,
+        cause: Cause { reason: Some("Upstream".into()), message: None, provider: None },
+    };
+    let failed: Vec<_> = above.iter().map(failed).collect();
+    let mut tx = world.db.begin().await.expect("begin");
+    finish::fail(&mut tx, world.pool_id, &failed, &mut full).await.expect("fail");
+    tx.commit().await.expect("commit");
+    assert_eq!(world.plan(world.job_id).await, Some(0));
+    assert_eq!(outside().await, 4, "their blocks are not there, and nobody wants them now");
+    assert_eq!(cancel(&world).await, 4);
+
+    assert_eq!(world.plan(world.job_id).await, Some(0));
+    assert_eq!(world.count("SELECT count(*) FROM jobs WHERE planned_target = '[0,10)'").await, 1);
+    world.run("UPDATE jobs SET target_end = 30").await;
+    assert_eq!(world.plan(world.job_id).await, Some(2), "when the chain is there, the range is free");
 }
 
 fn owner(jobs: Vec<Job>) -> Owner {

@@ -1,11 +1,14 @@
 //! Workers that report themselves, launches, and failures to start.
 
-use dagwright_core::{ids::WorkerId, scale::roster::Phase};
+use dagwright_core::{
+    ids::{PoolId, WorkerId},
+    scale::roster::Phase,
+};
 use dagwright_state::{
     desired::pools::{Addresses, set_addresses},
     launches,
     pools::{self, Launch},
-    workers::{self, CheckIn},
+    workers::{self, CheckIn, Heard, MAX_PER_POOL},
 };
 use sqlx::{PgConnection, PgPool};
 use time::{Duration, OffsetDateTime};
@@ -23,7 +26,7 @@ async fn check_in(conn: &mut PgConnection, store: &Store, n: u128, revision: &st
     let task = format!("task/{n}");
     let says =
         CheckIn { worker_id: worker(n), task_arn: Some(&task), task_definition: Some(revision), drained };
-    workers::check_in(conn, store.pool_id, &says).await.expect("the store answers")
+    workers::check_in(conn, store.pool_id, &says).await.expect("the store answers") == Heard::Drain
 }
 
 async fn phases(conn: &mut PgConnection, store: &Store) -> Vec<(Phase, bool, bool)> {
@@ -56,9 +59,31 @@ async fn a_worker_is_drained_only_when_it_was_told_to_and_says_so(db: PgPool) {
         .await
         .unwrap();
     assert!(phases(&mut conn, &store).await.is_empty(), "who is silent is not counted on");
-    let known =
-        workers::came_up(&mut conn, &["task/2".into(), "task/3".into()]).await.expect("the store answers");
+    let tasks = ["task/2".into(), "task/3".into()];
+    let known = workers::came_up(&mut conn, store.pool_id, &tasks).await.expect("the store answers");
     assert_eq!(known, ["task/2"]);
+    let other = PoolId(Uuid::from_u128(2));
+    let known = workers::came_up(&mut conn, other, &tasks).await.expect("the store answers");
+    assert!(known.is_empty(), "another pool's workers say nothing of this one's");
+}
+
+#[sqlx::test]
+async fn a_pool_that_makes_workers_up_fills_no_table(db: PgPool) {
+    let store = Store::new(db).await;
+    let mut conn = store.db.acquire().await.expect("the store answers");
+    let sql =
+        "INSERT INTO workers (worker_id, pool_id) SELECT gen_random_uuid(), $1 FROM generate_series(2, $2)";
+    sqlx::query(sql).bind(store.pool_id.0).bind(MAX_PER_POOL).execute(&store.db).await.unwrap();
+    let mut heard = async |n| {
+        let says = CheckIn { worker_id: worker(n), task_arn: None, task_definition: None, drained: false };
+        workers::check_in(&mut conn, store.pool_id, &says).await.expect("the store answers")
+    };
+    assert_eq!(heard(1).await, Heard::Stay, "the last that there is room for");
+    assert_eq!(heard(2).await, Heard::TooMany);
+    assert_eq!(heard(1).await, Heard::Stay, "who is known stays known");
+    store.run("UPDATE workers SET seen_at = seen_at - interval '3 hours'").await;
+    workers::prune(&mut *store.db.acquire().await.unwrap()).await.expect("the store answers");
+    assert_eq!(heard(2).await, Heard::Stay);
 }
 
 #[sqlx::test]
