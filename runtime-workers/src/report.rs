@@ -249,7 +249,7 @@ mod tests {
             "--queue-url",
             &url,
             "--pool-token",
-            "dwp_t",
+            "dwp_test-token",
         ];
         let (reports, receiver) = mpsc::channel(16);
         let (done, _to_delete) = Done::channel();

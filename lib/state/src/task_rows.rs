@@ -259,7 +259,7 @@ async fn archive(conn: &mut PgConnection, changes: &[&Change]) -> Result<()> {
            INSERT INTO task_history
                (task_id, job_id, pool_id, range, outputs, state, attempt, attempt_id, lease_token, created_at, started_at)
            -- The rows that the deletion cascades to are still visible to this statement.
-           SELECT e.task_id, e.job_id, e.pool_id, e.range, ARRAY(SELECT o.output FROM task_outputs o WHERE o.task_id = e.task_id),
+           SELECT e.task_id, e.job_id, e.pool_id, e.range, ARRAY(SELECT o.output FROM task_outputs o WHERE o.task_id = e.task_id ORDER BY o.output),
                   e.state, e.attempt, e.attempt_id, e.lease_token, e.created_at, e.started_at
            FROM ended e"#,
         &from.tasks,
