@@ -67,7 +67,7 @@ async fn scale_admitted(
 ) -> Outcome {
     let quarantine = &dispatcher.quarantines.scale;
     if quarantine.admits(&pool.subject) {
-        let outcome = within(LIMIT, scale(dispatcher, cluster, pool, counts)).await;
+        let outcome = within(LIMIT, Box::pin(scale(dispatcher, cluster, pool, counts))).await;
         if let Err(LoopError::Aws(error)) = &outcome {
             refused(dispatcher, pool, error).await?;
         }

@@ -82,7 +82,7 @@ async fn a_pool_that_makes_workers_up_fills_no_table(db: PgPool) {
     assert_eq!(heard(2).await, Heard::TooMany);
     assert_eq!(heard(1).await, Heard::Stay, "who is known stays known");
     store.run("UPDATE workers SET seen_at = seen_at - interval '3 hours'").await;
-    workers::prune(&mut *store.db.acquire().await.unwrap()).await.expect("the store answers");
+    workers::prune(&mut store.db.acquire().await.unwrap()).await.expect("the store answers");
     assert_eq!(heard(2).await, Heard::Stay);
 }
 
