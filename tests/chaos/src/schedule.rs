@@ -71,6 +71,12 @@ pub enum Service {
     Ecs,
 }
 
+/// Of the round's pools: attempts of a killed worker come back after it.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// A worker that was lost is missed and asked for anew within it.
+const RUN_TASK_COMES: Duration = Duration::from_secs(15);
+
 const SERVICES: [Service; 4] = [Service::Sqs, Service::S3, Service::Sts, Service::Ecs];
 
 /// How it fails.
@@ -183,24 +189,26 @@ pub fn events(seed: u64, round: u32, count: usize, length: Duration) -> Vec<Even
     events
 }
 
-/// Which part of the round is over. An AWS endpoint that starts anew knows no worker, and whoever asks it for something waits for a while;
-/// a worker that is to outlive its lease has to hold one.
+/// Which part of the round is over. An AWS endpoint that starts anew knows no worker and ends them all: late, so that there is work
+/// until then, and a worker that is to outlive its lease gets through it.
 fn moment(kind: Kind, drawn: f64) -> f64 {
     match kind {
         Kind::Kill(Target::Aws) | Kind::Terminate(Target::Aws) => 0.75 + drawn / 4.0,
-        Kind::FreezePastLease => drawn / 2.0,
+        Kind::FreezePastLease => drawn / 10.0,
         _ => drawn,
     }
 }
 
 /// Faults of one service follow each other: of two at once only one strikes a request.
 fn in_turn(mut faults: Vec<&mut Event>, length: Duration) {
-    faults.sort_by_key(|event| event.at);
+    // Who has just been refused otherwise asks for no task for a while.
+    faults.sort_by_key(|event| (!event.fault.is_no_capacity(), event.at));
     let slot = length / u32::try_from(faults.len()).unwrap_or(u32::MAX).max(1);
     for (n, event) in (0..).zip(faults) {
-        let Fault::Aws { lasting, .. } = &mut event.fault else { continue };
-        *lasting = slot.min(*lasting);
-        let room = (slot - *lasting).as_secs_f64() / length.as_secs_f64().max(1.0);
+        let Fault::Aws { how, lasting, .. } = &mut event.fault else { continue };
+        let most = if *how == AwsFault::NoCapacity { slot.max(RUN_TASK_COMES) } else { slot };
+        *lasting = most.min(*lasting);
+        let room = slot.saturating_sub(*lasting).as_secs_f64() / length.as_secs_f64().max(1.0);
         event.at = slot * n + event.at.mul_f64(room);
     }
 }
@@ -236,14 +244,13 @@ fn drawn(kind: Kind, rng: &mut ChaCha8Rng) -> Fault {
             let lasting = match target {
                 // Past the leader's lease of 15 s in half of the cases.
                 Target::Controller(_) | Target::Dispatcher(_) => seconds(rng, 5, 35),
-                Target::Worker(_) => seconds(rng, 2, 30),
+                Target::Worker(_) => seconds(rng, 2, 25),
                 _ => seconds(rng, 2, 20),
             };
             Fault::Freeze { target, lasting }
         }
-        // A pool's lease is 60 s.
         Kind::FreezePastLease => {
-            Fault::Freeze { target: one_of(Target::Worker(0), rng), lasting: seconds(rng, 65, 80) }
+            Fault::Freeze { target: one_of(Target::Worker(0), rng), lasting: LEASE + seconds(rng, 4, 9) }
         }
         Kind::CrashBackend => Fault::CrashBackend,
         Kind::CutConnections => Fault::CutConnections { sessions: rng.random_range(1..=8) },
@@ -289,10 +296,14 @@ fn aws(how: usize, rng: &mut ChaCha8Rng) -> AwsFault {
 }
 
 impl Fault {
-    /// Whether a worker is stopped for longer than its pool's lease of 60 s.
+    /// Whether a worker is stopped for longer than its pool's lease.
     #[must_use]
     pub fn is_past_lease(&self) -> bool {
-        matches!(self, Self::Freeze { target: Target::Worker(_), lasting } if lasting.as_secs() > 60)
+        matches!(self, Self::Freeze { target: Target::Worker(_), lasting } if *lasting > LEASE)
+    }
+
+    fn is_no_capacity(&self) -> bool {
+        matches!(self, Self::Aws { how: AwsFault::NoCapacity, .. })
     }
 
     fn service(&self) -> Option<Service> {
@@ -406,6 +417,7 @@ mod tests {
                 for event in &events {
                     if let Fault::Aws { service: of, lasting, .. } = event.fault
                         && of == service
+                        && !event.fault.is_no_capacity()
                     {
                         assert!(event.at >= free, "{event:?}");
                         free = event.at + lasting;

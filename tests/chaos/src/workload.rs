@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::patience::until_ok;
+use crate::{patience::until_ok, schedule::LEASE};
 
 /// Blocks of the chain before the first round, and how many are mined during each.
 pub const FIRST_HEIGHT: u64 = 260;
@@ -128,7 +128,9 @@ impl Workload {
         pool["spec"]["slots"] = json!(3);
         pool["spec"]["run"]["service"]["min"] = json!(2);
         pool["spec"]["run"]["service"]["max"] = json!(3);
+        pool["spec"]["queue"]["lease"] = json!(format!("{}s", LEASE.as_secs()));
         let mut on_demand = worker_pool(&self.namespace);
+        on_demand["spec"]["queue"] = pool["spec"]["queue"].clone();
         on_demand["metadata"]["name"] = json!(ON_DEMAND);
         on_demand["spec"]["run"] = json!({ "onDemand": { "max": 2 } });
         on_demand["spec"]["capacity"] =
