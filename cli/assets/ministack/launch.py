@@ -1,13 +1,16 @@
 """Starts ministack with what the local stack needs on top of it.
 
-Three things are added to the pinned version; all lean on its private names, so the version must not float:
+Four things are added to the pinned version; all lean on its private names, so the version must not float:
 
 * the four SQS actions around dead-letter queues (redrive, its listing and cancelling, and the sources of a queue);
 * the condition keys of conditional writes, which AWS has and session policies of tasks use;
-* a limit on how often it inspects running ECS tasks, since forty idle tasks otherwise fill a processor core.
+* a limit on how often it inspects running ECS tasks, since forty idle tasks otherwise fill a processor core;
+* a pause before a service replaces a task that could not start, as ECS throttles it: without one, a service whose secret is gone keeps
+  the endpoint from ever answering.
 """
 
 import json
+import threading
 import time
 import uuid
 
@@ -15,6 +18,7 @@ from ministack.core import iam_actions
 from ministack.services import ecs, sqs
 
 LOOK_EVERY_SECONDS = 1.0
+PAUSE_AFTER_FAILURE_SECONDS = 1.0
 
 finished_moves = []
 last_look = {}
@@ -125,6 +129,18 @@ def inspect_task_rarely(task, docker_client=None):
 
 
 ecs._maybe_mark_stopped = inspect_task_rarely
+
+record_failure = ecs._record_service_task_failure
+
+
+def record_failure_after_a_pause(task, **how):
+    # A task that starts has a thread of its own; requests are answered by others.
+    if threading.current_thread().name.startswith("ministack-ecs-task-"):
+        time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+    record_failure(task, **how)
+
+
+ecs._record_service_task_failure = record_failure_after_a_pause
 
 if __name__ == "__main__":
     from ministack.app import main

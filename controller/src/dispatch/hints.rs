@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,11 @@ const SHARE: u32 = 20;
 pub(crate) struct Hints {
     claims: Mutex<HashMap<PoolId, Hint>>,
     outboxes: Mutex<HashMap<PoolId, Outbox>>,
+    scouts: Mutex<HashMap<PoolId, Scout>>,
 }
+
+/// Of the claims of a pool that wait, the one that looks for work.
+pub(crate) type Scout = Arc<tokio::sync::Mutex<()>>;
 
 /// A pool's outbox.
 #[derive(Clone, Copy, Default)]
@@ -60,6 +64,11 @@ impl Hints {
     /// Changes it.
     pub(crate) fn note_claims(&self, pool: PoolId, note: impl FnOnce(&mut Hint)) {
         note(lock(&self.claims).entry(pool).or_default());
+    }
+
+    /// Whose turn it is to look for a pool's work.
+    pub(crate) fn scout(&self, pool: PoolId) -> Scout {
+        Arc::clone(lock(&self.scouts).entry(pool).or_default())
     }
 
     /// What is remembered of a pool's outbox.

@@ -56,3 +56,18 @@ async fn a_lease_whose_worker_falls_silent_is_taken_back_and_offered_again(db: P
         replica.post(crate::support::TOKEN, "/v1/tasks:heartbeat", &beat).await.json().await.unwrap();
     assert_eq!(answer["lost"], json!([lost.fence.task_id]));
 }
+
+/// One of them looks at a time; each that finds something lets the next one look.
+#[sqlx::test(migrations = "../lib/state/migrations")]
+async fn each_of_many_waiting_claims_gets_its_task(db: PgPool) {
+    install(&db).await;
+    let replica = Replica::start(&db, &Setup::default()).await;
+    let claims = futures::future::join_all((0..10).map(|_| replica.claim(vec![], 1, 15_000)));
+    let (claimed, ()) = tokio::join!(claims, async {
+        add_job(&db).await;
+        sqlx::query("UPDATE jobs SET target_end = 100, max_in_flight = 10").execute(&db).await.unwrap();
+    });
+    let mut starts: Vec<_> = claimed.iter().flat_map(|c| &c.leases).map(|l| l.work.range.start()).collect();
+    starts.sort_unstable();
+    assert_eq!(starts, (0..100).step_by(10).collect::<Vec<_>>(), "one each");
+}

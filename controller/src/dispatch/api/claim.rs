@@ -43,6 +43,7 @@ pub(super) async fn claim(
     let began = Instant::now();
     let patience = Duration::from_millis(request.wait_ms).min(MAX_WAIT);
     let mut wakes = dispatcher.wakes.subscribe();
+    let mut turn = None;
     loop {
         // What was announced until now is seen by this look.
         wakes = wakes.resubscribe();
@@ -60,10 +61,20 @@ pub(super) async fn claim(
         let pool_id = pool.0.pool_id;
         // Never at once again: what a dear look from the beginning would find has to wait until it is due.
         let look = dispatcher.hints.claims(pool_id).due_in(Instant::now(), LOOK);
+        // However many claims of a pool wait, one looks: it waits for news, and the others for its turn. Who gets the turn looks at once,
+        // because there may be more than the one before could take.
+        let news = async {
+            if turn.is_some() {
+                wait(&mut wakes, left.min(look.max(SOON)), |wake| wake == Wake::Tasks(pool_id)).await;
+            } else {
+                let scout = dispatcher.hints.scout(pool_id);
+                turn = tokio::time::timeout(left, scout.lock_owned()).await.ok();
+            }
+        };
         let woken = async {
             tokio::select! {
                 () = dispatcher.stop.cancelled() => {}
-                () = wait(&mut wakes, left.min(look.max(SOON)), |wake| wake == Wake::Tasks(pool_id)) => {}
+                () = news => {}
             }
         };
         place.outside(woken).await;
