@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use dagwright_crds::{FINALIZER, PAUSED, REQUESTED_AT, RPC_KEY_LABEL};
@@ -75,6 +76,31 @@ pub fn spawn_secrets(client: &Client, changes: broadcast::Sender<Change>, check:
     tokio::spawn(follow(stream, SECRET, |_: &Key, _: Option<&PartialObjectMeta<Secret>>| (), changes, check));
 }
 
+/// An error that is not repeated for so long is over: a watch that was opened again says nothing until something happens.
+const REOPENED: Duration = Duration::from_secs(60);
+
+/// What readiness says of a watch.
+struct Standing {
+    check: Check,
+    /// Whether the store was complete once.
+    listed: bool,
+    failed: bool,
+}
+
+impl Standing {
+    fn well(&mut self) {
+        self.failed = false;
+        if self.listed {
+            self.check.ready();
+        }
+    }
+
+    fn ill(&mut self, why: String) {
+        self.failed = true;
+        self.check.failing(why);
+    }
+}
+
 async fn follow<K>(
     stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
     kind: &'static str,
@@ -86,15 +112,23 @@ async fn follow<K>(
 {
     pin_mut!(stream);
     let mut seen = Seen::default();
-    while let Some(event) = stream.next().await {
+    let mut standing = Standing { check, listed: false, failed: false };
+    loop {
+        let patience = if standing.listed && standing.failed { REOPENED } else { Duration::MAX };
+        let Ok(event) = tokio::time::timeout(patience, stream.next()).await else {
+            standing.well();
+            continue;
+        };
+        let Some(event) = event else { return };
         match event {
             Ok(event) => {
+                standing.listed |= matches!(event, watcher::Event::InitDone);
+                standing.well();
                 match &event {
-                    watcher::Event::InitDone => check.ready(),
                     watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
                         note(&key(object.meta()), Some(object));
                     }
-                    watcher::Event::Init | watcher::Event::Delete(_) => {}
+                    watcher::Event::Init | watcher::Event::InitDone | watcher::Event::Delete(_) => {}
                 }
                 // Nobody listens before the controllers run, and then they read the whole store.
                 for key in seen.take(event) {
@@ -108,7 +142,7 @@ async fn follow<K>(
             Err(error) => {
                 metrics::counter!("dagwright_controller_watch_errors_total", "kind" => kind).increment(1);
                 tracing::warn!(kind, %error, "watch failed, it is opened again");
-                check.failing(format!("watch of {kind}: {error}"));
+                standing.ill(format!("watch of {kind}: {error}"));
             }
         }
         if let Ok(age) = std::time::UNIX_EPOCH.elapsed() {
@@ -215,6 +249,31 @@ mod tests {
             },
             ..ConfigMap::default()
         }
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_goes_on_after_an_error_is_ready_again_without_a_new_list() {
+        let health = dagwright_telemetry::Health::new();
+        let failing_after = async |events: Vec<watcher::Result<watcher::Event<ConfigMap>>>| {
+            let changes = broadcast::Sender::new(16);
+            let check = health.check("watch");
+            follow(
+                futures::stream::iter(events),
+                "ConfigMap",
+                |_: &Key, _: Option<&ConfigMap>| (),
+                changes,
+                check,
+            )
+            .await;
+            !health.failing().is_empty()
+        };
+        let listed = || vec![Ok(watcher::Event::Init), Ok(watcher::Event::InitDone)];
+        let error = || Err(watcher::Error::NoResourceVersion);
+        let news = || Ok(watcher::Event::Apply(object("a", 1, "1")));
+        assert!(!failing_after(listed()).await);
+        assert!(failing_after(listed().into_iter().chain([error()]).collect()).await);
+        assert!(!failing_after(listed().into_iter().chain([error(), news()]).collect()).await);
+        assert!(failing_after(vec![error(), news()]).await, "the store was never complete");
     }
 
     #[test]
