@@ -143,6 +143,7 @@ mod tests {
         assert_eq!(inbox.take(5)[0].handle, ReceiptHandle("a".into()));
         assert!(inbox.is_empty());
     }
+
     #[test]
     fn what_waits_is_hidden_well_before_it_would_be_shown_and_what_was_taken_is_not() {
         let (mut inbox, now) = (Inbox::default(), Instant::now());

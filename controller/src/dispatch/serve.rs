@@ -33,8 +33,11 @@ pub async fn run(args: Args, telemetry: Telemetry, stop: CancellationToken) -> a
     tracing::info!(address = %listener.local_addr()?, "task API listens");
 
     let dispatcher = Dispatcher::new(args, db.clone(), dagwright_aws::config().await, stop.clone());
+    let check = health.check("state database");
+    // Before the first call: Postgres refuses a row whose day is made while it is on its way to the default partition.
+    loops::make_days(&dispatcher).await;
     let mut tasks = background(&dispatcher);
-    tasks.spawn(watch_database(dispatcher.clone(), health.check("state database")));
+    tasks.spawn(watch_database(dispatcher.clone(), check));
     axum::serve(listener, router(dispatcher)).with_graceful_shutdown(stop.clone().cancelled_owned()).await?;
     stop.cancel();
     if tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_err() {

@@ -57,6 +57,15 @@ async fn a_lease_whose_worker_falls_silent_is_taken_back_and_offered_again(db: P
     assert_eq!(answer["lost"], json!([lost.fence.task_id]));
 }
 
+#[sqlx::test(migrations = "../lib/state/migrations")]
+async fn a_claim_that_wants_nothing_does_not_wait_in_the_way_of_others(db: PgPool) {
+    install(&db).await;
+    let replica = Replica::start(&db, &Setup::default()).await;
+    let began = Instant::now();
+    assert!(replica.claim(vec![], 0, 15_000).await.leases.is_empty());
+    assert!(began.elapsed() < Duration::from_secs(10), "it was answered at once");
+}
+
 /// One of them looks at a time; each that finds something lets the next one look.
 #[sqlx::test(migrations = "../lib/state/migrations")]
 async fn each_of_many_waiting_claims_gets_its_task(db: PgPool) {

@@ -100,10 +100,8 @@ pub(crate) async fn lock_leases(
     let tokens: Vec<_> = fences.iter().map(|f| f.lease_token.0).collect();
     let rows = locked_tasks!(
         in
-        r#"SELECT t.task_id, t.state, t.not_before, t.attempt, t.attempts_spent, t.max_attempts, t.releases, t.attempt_id, t.lease_token,
-                  t.lease_expires_at, t.worker_id, t.started_at, t.backoff_ms, t.max_backoff_ms, t."now!" AS "now!"
-           FROM (SELECT DISTINCT * FROM UNNEST($2::uuid[], $3::uuid[], $4::uuid[]) AS f (task_id, attempt_id, lease_token) ORDER BY 1) f
-           CROSS JOIN LATERAL ("#,
+        "SELECT t.* FROM (SELECT DISTINCT * FROM UNNEST($2::uuid[], $3::uuid[], $4::uuid[]) AS f (task_id, attempt_id, lease_token) ORDER BY 1) f
+           CROSS JOIN LATERAL (",
         // By id, as offers are looked up in a claim.
         "t.task_id = f.task_id AND t.attempt_id = f.attempt_id AND t.lease_token = f.lease_token AND t.pool_id = $1
            AND t.state || '' = 'Running'

@@ -259,17 +259,7 @@ impl Bare {
 
     async fn complete(&self, lease: &TaskLease) -> anyhow::Result<()> {
         let completion = Completion { fence: lease.fence, partitions: partitions(&lease.work) };
-        let request = CompleteRequest { completions: vec![completion] };
-        let end = Instant::now() + PATIENCE;
-        let answer = loop {
-            match self.api.complete(&request).await {
-                // As the product's worker does: the first day of history may be made at this moment.
-                Err(error) if error.is_retryable() && Instant::now() < end => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                answer => break answer?,
-            }
-        };
+        let answer = self.api.complete(&CompleteRequest { completions: vec![completion] }).await?;
         let outcome = answer.outcomes.first().context("a completion is answered")?;
         anyhow::ensure!(outcome.verdict == Verdict::Accepted, "a completion was refused: {}", outcome.detail);
         Ok(())

@@ -49,9 +49,10 @@ pub(super) async fn claim(
         wakes = wakes.resubscribe();
         let answer = take(&dispatcher, &pool, &request).await?;
         let left = patience.saturating_sub(began.elapsed());
-        // Offers are answered at once: their messages are to be deleted or left alone.
+        // Offers are answered at once: their messages are to be deleted or left alone. Who wants nothing further has nothing to wait for.
         if !answer.leases.is_empty()
             || !request.offered.is_empty()
+            || request.max_further == 0
             || left.is_zero()
             || dispatcher.stop.is_cancelled()
         {

@@ -103,6 +103,13 @@ pub(crate) fn spawn_all(dispatcher: &Dispatcher, tasks: &mut JoinSet<()>) {
     tasks.spawn(alone(d(), "sweeper", sweeps, sweeper::pass));
 }
 
+/// Makes the days of history that are missing. What goes wrong is tried again by the loop.
+pub(crate) async fn make_days(dispatcher: &Dispatcher) {
+    if let Err(error) = history::pass(dispatcher.clone()).await {
+        tracing::warn!(error = chain(&error), "history's days are not made yet");
+    }
+}
+
 /// Announcements come in bursts; one pass serves them all.
 const GATHER: Duration = Duration::from_millis(50);
 

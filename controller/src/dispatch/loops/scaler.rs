@@ -1,6 +1,6 @@
 //! Pools get the workers that our own backlog asks for: services by their desired count, others by single tasks. A count that
-//! somebody else set is set back. Nothing here stops a worker that has not said that it is drained, nor a task that ECS does not list for the pool: which task
-//! a worker runs in, it says itself, and a pool's token is no right to end another pool's work.
+//! somebody else set is set back. Nothing here stops a worker that has not said that it is drained, nor a task that ECS does not list
+//! for the pool: which task a worker runs in, it says itself, and a pool's token is no right to end another pool's work.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,7 +16,6 @@ use dagwright_state::{
     pools::{self, ScaledPool},
     workers::{self, Present},
 };
-
 use futures::{StreamExt as _, stream};
 
 use super::{LoopError, Outcome, launcher, within};
