@@ -115,6 +115,16 @@ impl Context {
         })
     }
 
+    /// A connection to read with, for a pass that says something without having written: a stale leader is refused.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached or another leader took over.
+    pub async fn read_as_leader(&self) -> Result<PoolConnection<Postgres>, PassError> {
+        let mut conn = self.read().await?;
+        self.fence.check(&mut conn).await?;
+        Ok(conn)
+    }
+
     /// A transaction that a later leader would make fail.
     ///
     /// # Errors

@@ -54,10 +54,14 @@ async fn look(ctx: &Context, seen: &mut HashMap<Key, String>) -> Result<(), Pass
         if seen.get(&key) == Some(&moved.mark) {
             continue;
         }
+        let known = seen.contains_key(&key);
         // The pass that wrote an object has said all there is to say of it, until something happens.
-        if !moved.untouched || seen.contains_key(&key) {
+        if !moved.untouched || known {
+            // Who waits for a row sees it here first; and who waits for a Dataset, that its producer let it go.
+            let alone = known && kind != Datasets::KIND;
+            let (namespace, name) = (key.1.clone(), key.2.clone());
             // Nobody listening means that the controllers are stopping.
-            let _ = ctx.changes.send(Change { kind, namespace: key.1.clone(), name: key.2.clone() });
+            let _ = ctx.changes.send(Change { kind, namespace, name, alone });
         }
         seen.insert(key, moved.mark);
     }

@@ -74,7 +74,7 @@ mod tests {
     }
 
     fn change(kind: &'static str, namespace: &str, name: &str) -> Change {
-        Change { kind, namespace: namespace.into(), name: name.into() }
+        Change { kind, namespace: namespace.into(), name: name.into(), alone: false }
     }
 
     #[test]

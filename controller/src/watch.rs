@@ -35,6 +35,8 @@ pub struct Change {
     pub namespace: String,
     /// Name.
     pub name: String,
+    /// Whether it is no news for those who refer to the object: only what the state says of it moved.
+    pub alone: bool,
 }
 
 /// The kind under which labelled Secrets are announced.
@@ -136,7 +138,7 @@ async fn follow<K>(
                         note(&key, None);
                     }
                     let (namespace, name) = key;
-                    let _ = changes.send(Change { kind, namespace, name });
+                    let _ = changes.send(Change { kind, namespace, name, alone: false });
                 }
             }
             Err(error) => {

@@ -14,7 +14,7 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
         let stale =
             files.iter().filter(|(path, text)| std::fs::read_to_string(path).ok().as_ref() != Some(text));
         let stale: Vec<_> =
-            stale.map(|(path, _)| path.strip_prefix(root).unwrap_or(path).display().to_string()).collect();
+            stale.map(|(path, _)| path.strip_prefix(&root).unwrap_or(path).display().to_string()).collect();
         if !stale.is_empty() {
             bail!("stale: {}; run `cargo xtask crds`", stale.join(", "));
         }

@@ -3,6 +3,8 @@
 mod crds;
 mod layering;
 
+use std::path::{Path, PathBuf};
+
 use clap::{Parser, Subcommand};
 
 /// Checks and generators of the repository.
@@ -31,7 +33,9 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// The root of the checkout.
-fn root() -> &'static std::path::Path {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies one level below the root")
+/// The root of the checkout that cargo runs this for: a build cache may be shared by several, and hold the binary of another.
+fn root() -> PathBuf {
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).parent().expect("xtask lies one level below the root").to_owned()
 }

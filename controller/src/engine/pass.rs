@@ -19,6 +19,10 @@ use crate::{context::Context, error::PassError};
 
 /// Longest pass over one object.
 const PASS_TIMEOUT: Duration = Duration::from_secs(90);
+/// Between looks for our own last write in the store.
+const BEHIND: Duration = Duration::from_millis(100);
+/// Between looks at an object that has something to say and waits for more.
+const UNSAID: Duration = Duration::from_secs(5);
 /// Failures in a row after which a Ready object says so: one lost answer is no news.
 const PATIENCE: u32 = 3;
 
@@ -45,6 +49,10 @@ pub(crate) async fn run<K: Kind>(ctx: &Context, object: Result<&K::Object, &Inva
 
 async fn live<K: Kind>(ctx: &Context, object: &K::Object) -> Result<Action, PassError> {
     let uid = object.uid().unwrap_or_default();
+    // The store lags behind our own writes: what is said over an older object would only be refused.
+    if ctx.memory.is_behind(&uid, object.resource_version().as_deref()) {
+        return Ok(Action::requeue(jitter(BEHIND, 2 * BEHIND)));
+    }
     if object.annotations().get(PAUSED).is_some_and(|v| v == "true") {
         ctx.memory.succeeded(&uid);
         return Ok(Action::await_change());
@@ -95,7 +103,7 @@ async fn report<K: Kind>(
     if !pass.patience.is_zero() && old.and_then(ObjectStatus::observed_generation) != Some(generation) {
         let left = pass.patience.saturating_sub(ctx.memory.unsaid(&uid, generation));
         if !left.is_zero() {
-            return Ok(Some(left));
+            return Ok(Some(left.min(UNSAID)));
         }
     }
     let conditions = build_conditions(before, generation, &pass.verdict, &pass.extra, Timestamp::now());
@@ -108,8 +116,9 @@ async fn report<K: Kind>(
         Due::No => None,
         Due::Later(wait) => Some(wait),
         Due::Now => {
-            write::status::<K>(ctx, object, &status).await?;
+            let made = write::status::<K>(ctx, object, &status).await?;
             ctx.memory.wrote(&uid);
+            ctx.memory.made(&uid, made.as_deref());
             None
         }
     };
@@ -181,11 +190,15 @@ async fn set_finalizers<K: Kind>(
     finalizers: &[String],
 ) -> Result<K::Object, PassError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let patch =
-        json!({ "metadata": { "finalizers": finalizers, "resourceVersion": object.resource_version() } });
+    let patch = Patch::Merge(
+        json!({ "metadata": { "finalizers": finalizers, "resourceVersion": object.resource_version() } }),
+    );
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let api = write::api::<K>(ctx, &namespace);
-    kube_call("set finalizers of", &name, api.patch(&name, &params, &Patch::Merge(&patch))).await
+    let call = api.patch(&name, &params, &patch);
+    let written: K::Object = kube_call("set finalizers of", &name, call).await?;
+    ctx.memory.made(&object.uid().unwrap_or_default(), written.resource_version().as_deref());
+    Ok(written)
 }
 
 /// An object that our types cannot read: it says so itself, and no other object suffers.

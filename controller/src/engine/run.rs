@@ -55,12 +55,13 @@ async fn feed<K: Kind>(
             }
         }
         keys = match changes.recv().await {
-            Ok(change) if change.kind == K::KIND => {
-                let mut keys = ctx.references.concerned(K::KIND, &change);
-                keys.push((change.namespace, change.name));
+            Ok(change) => {
+                let mut keys = if change.alone { vec![] } else { ctx.references.concerned(K::KIND, &change) };
+                if change.kind == K::KIND {
+                    keys.push((change.namespace, change.name));
+                }
                 keys
             }
-            Ok(change) => ctx.references.concerned(K::KIND, &change),
             // Too much at once to be told one by one.
             Err(broadcast::error::RecvError::Lagged(_)) => all(),
             Err(broadcast::error::RecvError::Closed) => return,

@@ -64,12 +64,13 @@ fn moved(before: &[i64], after: &[i64]) -> bool {
             .any(|(b, a)| a.abs_diff(*b) > 0 && a.abs_diff(*b) >= b.unsigned_abs().div_ceil(100))
 }
 
-/// Writes the status by server-side apply, only over the version of the object that the pass read.
+/// Writes the status by server-side apply, only over the version of the object that the pass read. Answers with the version that it
+/// made.
 pub(crate) async fn status<K: Kind>(
     ctx: &Context,
     object: &K::Object,
     status: &K::Status,
-) -> Result<(), PassError> {
+) -> Result<Option<String>, PassError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     raw_status(ctx, api::<K>(ctx, &namespace), &name, object.resource_version(), json!(status)).await
 }
@@ -81,7 +82,7 @@ pub(crate) async fn raw_status<O>(
     name: &str,
     resource_version: Option<String>,
     status: serde_json::Value,
-) -> Result<(), PassError>
+) -> Result<Option<String>, PassError>
 where
     O: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
@@ -95,7 +96,8 @@ where
     let api: Api<kube::core::DynamicObject> = dynamic(ctx, &api);
     let params = PatchParams::apply(MANAGER).force();
     let patch = Patch::Apply(&body);
-    kube_call("write status of", name, api.patch_status(name, &params, &patch)).await.map(drop)
+    let written = kube_call("write status of", name, api.patch_status(name, &params, &patch)).await?;
+    Ok(written.resource_version())
 }
 
 fn dynamic<O: Resource<DynamicType = ()>>(ctx: &Context, api: &Api<O>) -> Api<kube::core::DynamicObject> {

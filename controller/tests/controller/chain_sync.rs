@@ -92,6 +92,40 @@ async fn a_dataset_has_one_producer_and_the_next_one_takes_over() {
 }
 
 #[tokio::test]
+async fn a_dataset_that_is_applied_with_its_producer_names_it_with_its_first_word() {
+    let world = with_pools().await;
+    world.ready("WorkerPool", "ingest").await;
+    world.apply(&chain_sync("eth", &[("blocks", "blocks")])).await;
+    world.apply(&dataset("blocks", "blocks")).await;
+    let object = world.ready("Dataset", "blocks").await;
+    assert_eq!(object["status"]["producer"]["name"], "eth", "{object:#}");
+}
+
+#[tokio::test]
+async fn what_the_state_lost_is_written_again_on_request() {
+    let world = with_pools().await;
+    world.apply(&dataset("blocks", "blocks")).await;
+    world.apply(&chain_sync("eth", &[("blocks", "blocks")])).await;
+    world.ready("ChainSync", "eth").await;
+    sqlx::query("DELETE FROM wants WHERE namespace = $1")
+        .bind(&world.namespace)
+        .execute(&world.state)
+        .await
+        .unwrap();
+    world.annotate("ChainSync", "eth", "reconcile.fluxcd.io/requestedAt", Some("now")).await;
+    let echoed = |o: &serde_json::Value| {
+        (o["status"]["lastHandledReconcileAt"] == "now").then_some(()).ok_or_else(|| "not echoed".to_owned())
+    };
+    world.wait("ChainSync", "eth", echoed).await;
+    let wants: i64 = sqlx::query_scalar("SELECT count(*) FROM wants WHERE namespace = $1")
+        .bind(&world.namespace)
+        .fetch_one(&world.state)
+        .await
+        .unwrap();
+    assert_eq!(wants, 1);
+}
+
+#[tokio::test]
 async fn suspended_and_paused_are_honoured() {
     let world = with_pools().await;
     world.apply(&dataset("blocks", "blocks")).await;

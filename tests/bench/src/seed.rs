@@ -2,12 +2,15 @@
 //! product gives them.
 
 use anyhow::Context as _;
+use futures::future::try_join_all;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::install::{Installation, NAMESPACE, OUTPUT};
 
 /// Tasks of one statement: enough for speed, few enough to follow.
 const BATCH: u64 = 500_000;
+/// Connections that write side by side.
+const WRITERS: usize = 2;
 
 /// The jobs by number, and two functions: an id whose order is its time's, as the product draws them, and a hash of a height.
 const SETUP: &str = "
@@ -20,10 +23,11 @@ const SETUP: &str = "
                 || substr(md5(n::text), 4, 15))::uuid $$;
     CREATE FUNCTION pg_temp.hash(height bigint) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
         SELECT decode(lpad(to_hex(height), 64, '0'), 'hex') $$;
-    -- The days of history, as the dispatcher made them one by one.
-    SELECT history_prepare((clock_timestamp() AT TIME ZONE 'UTC')::date - n) FROM generate_series(0, {days}) AS n;
     -- Triggers and foreign keys are for writers that may be wrong; constraints of one table are checked as ever.
     SET session_replication_role = replica";
+
+/// The days of history, as the dispatcher made them one by one.
+const DAYS_OF_HISTORY: &str = "SELECT history_prepare((clock_timestamp() AT TIME ZONE 'UTC')::date - n) FROM generate_series(0, {days}) AS n";
 
 /// Finished tasks lie within so many days: fewer than history is kept.
 const DAYS: &str = "10";
@@ -72,22 +76,29 @@ pub(crate) async fn seed(
 ) -> anyhow::Result<()> {
     anyhow::ensure!(!installed.streams.is_empty(), "old tasks belong to streams, and there are none");
     let mut conn = db.acquire().await.context("connect to seed")?.detach();
-    let setup = SETUP.replace("{namespace}", NAMESPACE).replace("{output}", OUTPUT).replace("{days}", DAYS);
-    run(&mut conn, &setup).await?;
-    for from in (0..finished).step_by(usize::try_from(BATCH)?) {
-        let to = (from + BATCH).min(finished);
-        let rows = FINISHED_ROWS.replace("{all}", &finished.to_string()).replace("{days}", DAYS);
-        insert(&mut conn, &FINISHED, &rows, from, to).await?;
-        eprintln!("  {to} finished");
+    run(&mut conn, &DAYS_OF_HISTORY.replace("{days}", DAYS)).await?;
+    try_join_all((0..WRITERS).map(|writer| write(db, writer, finished, queued))).await?;
+    // What autovacuum has done by then.
+    for sql in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
+        run(&mut conn, sql).await?;
+    }
+    Ok(())
+}
+
+/// The share of one of the writers: every so many batches one.
+async fn write(db: &PgPool, writer: usize, finished: u64, queued: u64) -> anyhow::Result<()> {
+    let mut conn = db.acquire().await.context("connect to seed")?.detach();
+    run(&mut conn, &SETUP.replace("{namespace}", NAMESPACE).replace("{output}", OUTPUT)).await?;
+    let batch = usize::try_from(BATCH)?;
+    let rows = FINISHED_ROWS.replace("{all}", &finished.to_string()).replace("{days}", DAYS);
+    for from in (0..finished).step_by(batch).skip(writer).step_by(WRITERS) {
+        insert(&mut conn, &FINISHED, &rows, from, (from + BATCH).min(finished)).await?;
+        eprintln!("  {from} finished");
     }
     let end = finished + queued;
     let rows = QUEUED_ROWS.replace("{all}", &queued.to_string()).replace("{end}", &end.to_string());
-    for from in (finished..end).step_by(usize::try_from(BATCH)?) {
+    for from in (finished..end).step_by(batch).skip(writer).step_by(WRITERS) {
         insert(&mut conn, &QUEUED, &rows, from, (from + BATCH).min(end)).await?;
-    }
-    // What autovacuum has done by then.
-    for sql in ["SET session_replication_role = origin", "VACUUM (ANALYZE)", "CHECKPOINT"] {
-        run(&mut conn, sql).await?;
     }
     Ok(())
 }

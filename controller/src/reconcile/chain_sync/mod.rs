@@ -32,7 +32,7 @@ impl Kind for ChainSyncs {
     /// 1. Resolve what the spec names.
     /// 2. Check.
     /// 3. Decide jobs, versions and wants.
-    /// 4. Write them, unless a Dataset is somebody else's.
+    /// 4. Write them, unless they are, or a Dataset is somebody else's.
     /// 5. Read the progress and say it.
     async fn reconcile(ctx: &Context, sync: &ChainSync) -> Result<Pass<ChainSyncStatus>, PassError> {
         let seen = observe::observe(ctx, sync);
@@ -43,16 +43,19 @@ impl Kind for ChainSyncs {
                 return Ok(status::stalled(sync, &progress, stall));
             }
         };
-        if observe::early(ctx, &wanted).await? {
-            let progress = observe::earlier(ctx, sync).await?;
-            return Ok(status::early(sync, &progress));
+        if !apply::is_applied(ctx, sync, &wanted) {
+            if observe::early(ctx, &wanted).await? {
+                let progress = observe::earlier(ctx, sync).await?;
+                return Ok(status::early(sync, &progress));
+            }
+            let conflicts = apply::apply(ctx, sync, &wanted).await?;
+            if let Some(stall) = status::conflict(sync, &wanted, &conflicts) {
+                let progress = observe::progress(ctx, sync).await?;
+                return Ok(status::stalled(sync, &progress, stall));
+            }
         }
-        let conflicts = apply::apply(ctx, &wanted).await?;
         let progress = observe::progress(ctx, sync).await?;
-        if let Some(stall) = status::conflict(sync, &wanted, &conflicts) {
-            return Ok(status::stalled(sync, &progress, stall));
-        }
-        Ok(status::pass(sync, &wanted, &progress))
+        Ok(status::pass(sync, &wanted, &progress, observe::at_rest(ctx, sync)))
     }
 
     /// Nothing is planned any more and what runs is cancelled; committed data stays with its Datasets.

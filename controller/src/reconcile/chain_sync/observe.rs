@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dagwright_crds::{
     ChainSync, Dataset, RpcPool, WorkerPool,
@@ -8,11 +8,12 @@ use dagwright_state::{
     desired::chain_syncs::{self, Owner},
     status::{self, ChainSyncProgress},
 };
+use kube::ResourceExt;
 
 use crate::{
     context::{Context, live},
     error::PassError,
-    reconcile::place,
+    reconcile::{is_unsaid, place},
     references::Target,
     watch::DATASET_ROW,
 };
@@ -51,13 +52,18 @@ pub(super) async fn early(ctx: &Context, wanted: &Owner) -> Result<bool, PassErr
 
 /// Reads how far the streams are of a ChainSync that cannot be written as it stands: nothing, when it never could.
 pub(super) async fn earlier(ctx: &Context, sync: &ChainSync) -> Result<ChainSyncProgress, PassError> {
-    if sync.status.is_none() { Ok(ChainSyncProgress::default()) } else { progress(ctx, sync).await }
+    if is_unsaid(sync.status.as_ref()) { Ok(ChainSyncProgress::default()) } else { progress(ctx, sync).await }
 }
 
 /// Reads how far the streams are.
 pub(super) async fn progress(ctx: &Context, sync: &ChainSync) -> Result<ChainSyncProgress, PassError> {
     let (namespace, name) = place(sync);
-    Ok(status::chain_sync(&mut *ctx.read().await?, &namespace, &name).await?)
+    Ok(status::chain_sync(&mut *ctx.read_as_leader().await?, &namespace, &name).await?)
+}
+
+/// For how long nothing has moved.
+pub(super) fn at_rest(ctx: &Context, sync: &ChainSync) -> Duration {
+    ctx.memory.at_rest(&sync.uid().unwrap_or_default())
 }
 
 /// What decides over a ChainSync beside its own spec.

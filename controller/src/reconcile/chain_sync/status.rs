@@ -16,7 +16,7 @@ use dagwright_state::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use crate::{
-    engine::{Extra, Pass, Stall, Tri, Verdict},
+    engine::{Extra, Pass, RESYNC, Stall, Tri, Verdict},
     reconcile::{instant, number, place},
 };
 
@@ -41,8 +41,8 @@ pub(super) fn early(sync: &ChainSync, progress: &ChainSyncProgress) -> Pass<Chai
         status,
         extra: suspended(sync),
         // Their rows are announced; this is for a lost word.
-        again: Duration::from_secs(1),
-        patience: Duration::from_secs(10),
+        again: Duration::from_secs(5),
+        patience: Duration::from_secs(30),
         ..Pass::of(Verdict::Progressing { message })
     }
 }
@@ -69,8 +69,13 @@ pub(super) fn conflict(sync: &ChainSync, wanted: &Owner, conflicts: &[Conflict])
     ))
 }
 
-/// What the ChainSync says of itself.
-pub(super) fn pass(sync: &ChainSync, wanted: &Owner, progress: &ChainSyncProgress) -> Pass<ChainSyncStatus> {
+/// What the ChainSync says of itself. One that stands still is looked at ever more rarely: what moves is announced.
+pub(super) fn pass(
+    sync: &ChainSync,
+    wanted: &Owner,
+    progress: &ChainSyncProgress,
+    at_rest: Duration,
+) -> Pass<ChainSyncStatus> {
     let (_, name) = place(sync);
     let mut status = of(sync, progress);
     status.semantics = wanted.jobs.first().map(|j| i64::from(j.semantics));
@@ -87,7 +92,7 @@ pub(super) fn pass(sync: &ChainSync, wanted: &Owner, progress: &ChainSyncProgres
     Pass {
         status,
         extra,
-        again: if caught_up { crate::engine::RESYNC } else { Duration::from_secs(30) },
+        again: if caught_up { RESYNC } else { at_rest.clamp(Duration::from_secs(30), RESYNC) },
         // People watch a chain catch up; what follows the head closely is no news.
         spacing: Duration::from_secs(if caught_up { 60 } else { 5 }),
         ..Pass::of(verdict)

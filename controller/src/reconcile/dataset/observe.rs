@@ -5,12 +5,21 @@ use dagwright_state::{
     status::{self, DatasetProgress},
 };
 
-use crate::{context::Context, error::PassError, reconcile::place};
+use super::Datasets;
+use crate::{
+    context::{Context, live},
+    engine::Kind,
+    error::PassError,
+    reconcile::{chain_sync::ChainSyncs, is_unsaid, place},
+    watch::Change,
+};
 
 /// What is known of a Dataset.
 pub(super) struct Observed {
     pub(super) id: DatasetId,
     pub(super) producer: Option<Producer>,
+    /// Whether a ChainSync names the Dataset of which nothing was said yet: it may be about to become the producer.
+    pub(super) is_awaited: bool,
     pub(super) progress: DatasetProgress,
 }
 
@@ -22,8 +31,17 @@ pub(super) fn id(ctx: &Context, dataset: &Dataset) -> DatasetId {
 
 pub(super) async fn observe(ctx: &Context, dataset: &Dataset) -> Result<Observed, PassError> {
     let id = id(ctx, dataset);
-    let mut conn = ctx.read().await?;
+    let mut conn = ctx.read_as_leader().await?;
     let producer = datasets::producer(&mut conn, id).await?;
     let progress = status::dataset(&mut conn, id).await?.unwrap_or_default();
-    Ok(Observed { id, producer, progress })
+    Ok(Observed { id, producer, is_awaited: is_awaited(ctx, dataset), progress })
+}
+
+fn is_awaited(ctx: &Context, dataset: &Dataset) -> bool {
+    let (namespace, name) = place(dataset);
+    let change = Change { kind: Datasets::KIND, namespace, name, alone: false };
+    let named_by = ctx.references.concerned(ChainSyncs::KIND, &change);
+    let mut syncs =
+        named_by.iter().filter_map(|(namespace, name)| live(&ctx.stores.chain_syncs, namespace, name));
+    syncs.any(|sync| is_unsaid(sync.status.as_ref()))
 }

@@ -45,6 +45,8 @@ pub(super) fn pass(dataset: &Dataset, seen: &Observed) -> Pass<DatasetStatus> {
         extra: vec![serving],
         // Rows grow by whole chunks; people watch them while a chain is copied.
         spacing: Duration::from_secs(5),
+        // What is applied together with its producer says so at once instead of twice.
+        patience: Duration::from_secs(if seen.is_awaited && seen.producer.is_none() { 30 } else { 0 }),
         ..Pass::of(verdict(&name, seen))
     }
 }

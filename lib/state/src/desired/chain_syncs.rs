@@ -14,7 +14,7 @@ use crate::{Result, error::During};
 pub const OWNER: &str = "ChainSync";
 
 /// All that one revision of an owner wants.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Owner {
     /// Namespace.
     pub namespace: String,
@@ -31,7 +31,7 @@ pub struct Owner {
 }
 
 /// One stream.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Job {
     /// Id.
     pub job_id: JobId,
@@ -70,7 +70,7 @@ pub struct Job {
 }
 
 /// One output of a stream.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Output {
     /// Port.
     pub name: String,
@@ -149,13 +149,11 @@ pub async fn unwritten(conn: &mut PgConnection, owner: &Owner) -> Result<Vec<Uui
     let pools: Vec<Uuid> = owner.jobs.iter().map(|j| j.pool_id.0).collect();
     let datasets: Vec<Uuid> = owner.jobs.iter().flat_map(|j| &j.outputs).map(|o| o.dataset_id.0).collect();
     sqlx::query_scalar!(
-        r#"SELECT DISTINCT id AS "id!" FROM (
-               SELECT unnest($1::uuid[]) AS id EXCEPT SELECT pool_id FROM pools WHERE deleted_at IS NULL
-           ) p
+        r#"SELECT id AS "id!" FROM unnest($1::uuid[]) AS id
+           WHERE NOT EXISTS (SELECT FROM pools WHERE pool_id = id AND deleted_at IS NULL OFFSET 0)
            UNION
-           SELECT DISTINCT id FROM (
-               SELECT unnest($2::uuid[]) AS id EXCEPT SELECT dataset_id FROM datasets WHERE deleted_at IS NULL
-           ) d"#,
+           SELECT id FROM unnest($2::uuid[]) AS id
+           WHERE NOT EXISTS (SELECT FROM datasets WHERE dataset_id = id AND deleted_at IS NULL OFFSET 0)"#,
         &pools,
         &datasets
     )
@@ -183,9 +181,9 @@ pub async fn remove(conn: &mut PgConnection, namespace: &str, name: &str) -> Res
 async fn release_producers(conn: &mut PgConnection, owner: &Owner) -> Result<()> {
     let kept: Vec<Uuid> = owner.jobs.iter().flat_map(|j| &j.outputs).map(|o| o.dataset_id.0).collect();
     sqlx::query!(
-        "DELETE FROM dataset_producers p USING datasets d
-         WHERE d.dataset_id = p.dataset_id AND d.namespace = $1 AND p.owner_kind = $2 AND p.owner_name = $3
-           AND p.dataset_id <> ALL($4)",
+        "DELETE FROM dataset_producers p
+         WHERE p.owner_kind = $2 AND p.owner_name = $3 AND p.dataset_id <> ALL($4)
+           AND (SELECT d.namespace FROM datasets d WHERE d.dataset_id = p.dataset_id) = $1",
         owner.namespace,
         OWNER,
         owner.name,

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use crate::{Result, error::During};
 
 /// A Dataset as the controller wants it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Dataset {
     /// Id.
     pub dataset_id: DatasetId,

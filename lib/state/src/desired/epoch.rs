@@ -32,6 +32,15 @@ impl Fence {
         Ok(Self { name: name.to_owned(), epoch })
     }
 
+    /// Looks whether no later leader took over, for who only reads and speaks of what it read.
+    ///
+    /// # Errors
+    /// [`Error::StaleLeader`] when a later epoch was taken; else when Postgres cannot be reached.
+    pub async fn check(&self, conn: &mut PgConnection) -> Result<()> {
+        let current = current_epoch(conn, &self.name).await?;
+        if current == self.epoch { Ok(()) } else { Err(Error::StaleLeader { held: self.epoch, current }) }
+    }
+
     /// Begins a transaction that is refused when a later leader took over, and that holds a later leader back until it ends.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub(super) async fn measure(
     eprintln!("applied after {:.1} s", began.elapsed().as_secs_f64());
     seen.await?.with_context(|| infra.log(&process.name))?;
     let seconds = began.elapsed().as_secs_f64();
+    eprintln!("all Ready after {seconds:.1} s, floor {floor_seconds:.1} s");
 
     let after = Writes::when_quiet(&client, QUIET).await?;
     tokio::time::sleep(watch).await;
