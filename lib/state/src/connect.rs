@@ -28,9 +28,21 @@ pub fn sibling(of: &PgPool, max_connections: u32) -> PgPool {
     pool((*of.connect_options()).clone(), max_connections)
 }
 
+/// A connection that was used within this time is taken to be alive: to ask it each time would double the round trips of short work.
+const FRESH: Duration = Duration::from_secs(1);
+
 fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for > FRESH {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .acquire_timeout(Duration::from_secs(5))
         .idle_timeout(Duration::from_secs(300))
         .connect_lazy_with(options)

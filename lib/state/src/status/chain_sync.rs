@@ -1,6 +1,7 @@
 use dagwright_core::{ids::JobId, range::BlockRange};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{BorderConflict, dataset::conflicts};
 use crate::{Result, error::During, rows};
@@ -71,22 +72,18 @@ pub struct StreamProblem {
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.
 pub async fn chain_sync(conn: &mut PgConnection, namespace: &str, name: &str) -> Result<ChainSyncProgress> {
-    let streams = streams(conn, namespace, name).await?;
+    let (streams, versions) = streams(conn, namespace, name).await?;
     let problems = problems(conn, namespace, name).await?;
-    let versions = sqlx::query_scalar!(
-        "SELECT DISTINCT o.version FROM jobs j JOIN job_outputs o ON o.job_id = j.job_id
-         WHERE j.namespace = $1 AND j.owner_kind = 'ChainSync' AND j.owner_name = $2 AND j.removed_at IS NULL",
-        namespace,
-        name
-    )
-    .fetch_all(&mut *conn)
-    .await
-    .during("read the versions of a ChainSync")?;
     let border_conflicts = conflicts(conn, namespace, &versions).await?;
     Ok(ChainSyncProgress { streams, problems, border_conflicts })
 }
 
-async fn streams(conn: &mut PgConnection, namespace: &str, name: &str) -> Result<Vec<StreamProgress>> {
+/// The streams, and the versions that they write.
+async fn streams(
+    conn: &mut PgConnection,
+    namespace: &str,
+    name: &str,
+) -> Result<(Vec<StreamProgress>, Vec<Uuid>)> {
     let found = sqlx::query!(
         r#"SELECT j.job_id, j.name, j.suspended, j.follow IS NOT NULL AS "follows!", j.target_start, j.target_end, j.head, j.head_at,
                (SELECT min(COALESCE((
@@ -94,6 +91,7 @@ async fn streams(conn: &mut PgConnection, namespace: &str, name: &str) -> Result
                         WHERE p.namespace = o.namespace AND p.version = o.version AND p.current) c
                     WHERE c.r @> j.target_start), j.target_start))
                 FROM job_outputs o WHERE o.job_id = j.job_id) AS cursor,
+               ARRAY(SELECT o.version FROM job_outputs o WHERE o.job_id = j.job_id) AS "versions!",
                (SELECT count(*) FROM tasks t WHERE t.job_id = j.job_id AND t.state IN ('Queued', 'Running')) AS "in_flight!",
                (SELECT count(*) FROM tasks t WHERE t.job_id = j.job_id AND t.state = 'Failed') AS "failed!",
                COALESCE(recent.blocks / recent.seconds, 0) AS "blocks_per_second!", recent.median AS "median?"
@@ -112,8 +110,9 @@ async fn streams(conn: &mut PgConnection, namespace: &str, name: &str) -> Result
     .fetch_all(conn)
     .await
     .during("read the progress of streams")?;
-    let mut streams = Vec::with_capacity(found.len());
+    let (mut streams, mut versions) = (Vec::with_capacity(found.len()), vec![]);
     for row in found {
+        versions.extend(row.versions);
         let (start, end) = (rows::count(row.target_start), rows::count(row.target_end));
         streams.push(StreamProgress {
             job_id: JobId(row.job_id),
@@ -131,7 +130,7 @@ async fn streams(conn: &mut PgConnection, namespace: &str, name: &str) -> Result
             median_task_seconds: row.median,
         });
     }
-    Ok(streams)
+    Ok((streams, versions))
 }
 
 async fn problems(conn: &mut PgConnection, namespace: &str, name: &str) -> Result<Vec<StreamProblem>> {
