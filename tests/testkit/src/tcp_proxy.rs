@@ -72,7 +72,8 @@ impl TcpProxy {
         self.weather.send_modify(|w| w.held = true);
     }
 
-    /// What was held goes on its way.
+    /// What was held goes on its way, in the rhythm in which it was sent: a server that reads a request and its sender's farewell at
+    /// once may drop the request.
     pub fn release(&self) {
         self.weather.send_modify(|w| w.held = false);
     }
@@ -113,11 +114,16 @@ async fn write(
     mut weather: watch::Receiver<Weather>,
     direction: Direction,
 ) {
+    let mut late = Duration::ZERO;
     while let Some((at, bytes)) = queue.recv().await {
+        let held = weather.borrow().held && direction == Direction::Up;
         let Ok(now) = weather.wait_for(|w| !w.held || direction == Direction::Down).await.map(|w| *w) else {
             return;
         };
-        tokio::time::sleep_until(at + now.delay).await;
+        if held {
+            late = late.max(at.elapsed());
+        }
+        tokio::time::sleep_until(at + late + now.delay).await;
         if to.write_all(&bytes).await.is_err() {
             return;
         }
@@ -160,6 +166,23 @@ mod tests {
         assert!(early.is_err(), "it is held");
         proxy.release();
         assert_eq!(got.recv().await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn what_was_held_arrives_in_the_rhythm_in_which_it_was_sent() {
+        let (address, mut got) = server().await;
+        let proxy = TcpProxy::start(address).await;
+        let mut client = TcpStream::connect(proxy.address).await.unwrap();
+        proxy.hold();
+        client.write_u8(1).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        client.write_u8(2).await.unwrap();
+        drop(client);
+        proxy.release();
+        assert_eq!(got.recv().await, Some(1));
+        let between = Instant::now();
+        assert_eq!(got.recv().await, Some(2));
+        assert!(between.elapsed() >= Duration::from_millis(150), "{:?}", between.elapsed());
     }
 
     #[tokio::test]
