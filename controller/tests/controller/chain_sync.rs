@@ -13,6 +13,20 @@ async fn with_pools() -> World {
     world
 }
 
+async fn wants(world: &World) -> i64 {
+    let count = sqlx::query_scalar("SELECT count(*) FROM wants WHERE namespace = $1").bind(&world.namespace);
+    count.fetch_one(&world.state).await.unwrap()
+}
+
+/// Asks for a pass over the ChainSync, and waits for its echo.
+async fn request(world: &World) {
+    world.annotate("ChainSync", "eth", "reconcile.fluxcd.io/requestedAt", Some("now")).await;
+    let echoed = |o: &serde_json::Value| {
+        (o["status"]["lastHandledReconcileAt"] == "now").then_some(()).ok_or_else(|| "not echoed".to_owned())
+    };
+    world.wait("ChainSync", "eth", echoed).await;
+}
+
 #[tokio::test]
 async fn tools_see_progress_then_success_and_the_state_holds_the_jobs() {
     let world = with_pools().await;
@@ -35,12 +49,7 @@ async fn tools_see_progress_then_success_and_the_state_holds_the_jobs() {
     );
     let rows = rows.bind(&world.namespace).fetch_all(&world.state).await.unwrap();
     assert_eq!(rows, [("core".to_owned(), 1000, 100, 2)]);
-    let wants: i64 = sqlx::query_scalar("SELECT count(*) FROM wants WHERE namespace = $1")
-        .bind(&world.namespace)
-        .fetch_one(&world.state)
-        .await
-        .unwrap();
-    assert_eq!(wants, 2);
+    assert_eq!(wants(&world).await, 2);
 
     world.delete("ChainSync", "eth").await;
     world.gone("ChainSync", "eth").await;
@@ -112,17 +121,8 @@ async fn what_the_state_lost_is_written_again_on_request() {
         .execute(&world.state)
         .await
         .unwrap();
-    world.annotate("ChainSync", "eth", "reconcile.fluxcd.io/requestedAt", Some("now")).await;
-    let echoed = |o: &serde_json::Value| {
-        (o["status"]["lastHandledReconcileAt"] == "now").then_some(()).ok_or_else(|| "not echoed".to_owned())
-    };
-    world.wait("ChainSync", "eth", echoed).await;
-    let wants: i64 = sqlx::query_scalar("SELECT count(*) FROM wants WHERE namespace = $1")
-        .bind(&world.namespace)
-        .fetch_one(&world.state)
-        .await
-        .unwrap();
-    assert_eq!(wants, 1);
+    request(&world).await;
+    assert_eq!(wants(&world).await, 1);
 }
 
 #[tokio::test]
@@ -155,11 +155,7 @@ async fn suspended_and_paused_are_honoured() {
     let object = world.ready("ChainSync", "eth").await;
     assert!(conditions(&object).iter().all(|c| c["type"] != "Suspended"), "{object:#}");
 
-    world.annotate("ChainSync", "eth", "reconcile.fluxcd.io/requestedAt", Some("now")).await;
-    let echoed = |o: &serde_json::Value| {
-        (o["status"]["lastHandledReconcileAt"] == "now").then_some(()).ok_or_else(|| "not echoed".to_owned())
-    };
-    world.wait("ChainSync", "eth", echoed).await;
+    request(&world).await;
 }
 
 #[tokio::test]

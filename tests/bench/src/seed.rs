@@ -92,8 +92,9 @@ async fn write(db: &PgPool, writer: usize, finished: u64, queued: u64) -> anyhow
     let batch = usize::try_from(BATCH)?;
     let rows = FINISHED_ROWS.replace("{all}", &finished.to_string()).replace("{days}", DAYS);
     for from in (0..finished).step_by(batch).skip(writer).step_by(WRITERS) {
-        insert(&mut conn, &FINISHED, &rows, from, (from + BATCH).min(finished)).await?;
-        eprintln!("  {from} finished");
+        let to = (from + BATCH).min(finished);
+        insert(&mut conn, &FINISHED, &rows, from, to).await?;
+        eprintln!("  {from} to {to} finished");
     }
     let end = finished + queued;
     let rows = QUEUED_ROWS.replace("{all}", &queued.to_string()).replace("{end}", &end.to_string());
