@@ -1,6 +1,9 @@
 //! Where an attempt writes: its own prefixes, with rights that it fetches when it first needs them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -23,28 +26,39 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Writes one attempt's objects.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TaskStore {
-    writer: ObjectWriter,
+    config: aws_config::SdkConfig,
+    api: TasksApi,
+    fence: Fence,
+    /// Made when an object is to be written: a client reads all root certificates, which costs more than a task that writes nothing.
+    writer: OnceLock<ObjectWriter>,
 }
 
 impl TaskStore {
     /// The rights are those of `fence`; nothing is fetched yet.
     #[must_use]
     pub fn new(config: &aws_config::SdkConfig, api: TasksApi, fence: Fence) -> Self {
-        let credentials = Renewing::new(move || {
-            let api = api.clone();
-            async move {
-                let session = api.credentials(fence).await.map_err(unavailable)?;
-                Ok(SessionCredentials {
-                    access_key_id: session.access_key_id,
-                    secret_access_key: session.secret_access_key,
-                    session_token: session.session_token,
-                    expires_at: session.expires_at.into(),
-                })
-            }
-        });
-        Self { writer: ObjectWriter::new(config, credentials) }
+        Self { config: config.clone(), api, fence, writer: OnceLock::new() }
+    }
+
+    fn writer(&self) -> &ObjectWriter {
+        self.writer.get_or_init(|| {
+            let (api, fence) = (self.api.clone(), self.fence);
+            let credentials = Renewing::new(move || {
+                let api = api.clone();
+                async move {
+                    let session = api.credentials(fence).await.map_err(unavailable)?;
+                    Ok(SessionCredentials {
+                        access_key_id: session.access_key_id,
+                        secret_access_key: session.secret_access_key,
+                        session_token: session.session_token,
+                        expires_at: session.expires_at.into(),
+                    })
+                }
+            });
+            ObjectWriter::new(&self.config, credentials)
+        })
     }
 
     /// Writes the `n`th object of an output.
@@ -63,7 +77,7 @@ impl TaskStore {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         let give_up = Instant::now() + PATIENCE;
         loop {
-            match self.writer.create(&output.bucket, &key, body.clone(), &sha256).await {
+            match self.writer().create(&output.bucket, &key, body.clone(), &sha256).await {
                 Ok(Written::Created | Written::AlreadyThere) => {
                     return Ok(WrittenObject { key, bytes, sha256, rows });
                 }

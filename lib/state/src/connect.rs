@@ -17,8 +17,13 @@ pub fn connect(url: &str, app_name: &str) -> Result<PgPool> {
     let options = PgConnectOptions::from_str(url)
         .during("read the URL of the state database")?
         .application_name(app_name)
-        // A statement that runs longer is stuck behind a lock that its holder lost; holding on would only add to the queue.
-        .options([("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "60s")]);
+        .options([
+            // A statement that runs longer is stuck behind a lock that its holder lost; holding on would only add to the queue.
+            ("statement_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+            // Statements are short, however dear the planner takes one to be: compiling it would take longer than running it.
+            ("jit", "off"),
+        ]);
     Ok(pool(options, 16))
 }
 

@@ -6,11 +6,18 @@ use super::Outcome;
 use crate::dispatch::Dispatcher;
 
 pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
-    let mut tx = dispatcher.begin().await?;
-    let marked = plan::mark_suspended(&mut tx).await?;
-    dagwright_state::commit(tx).await?;
-    if marked > 0 {
-        tracing::info!(tasks = marked, "asked for the end of tasks of suspended jobs");
+    let mut all = 0;
+    loop {
+        let mut tx = dispatcher.begin().await?;
+        let marked = plan::mark_suspended(&mut tx).await?;
+        dagwright_state::commit(tx).await?;
+        all += marked;
+        if marked == 0 || dispatcher.stop.is_cancelled() {
+            break;
+        }
+    }
+    if all > 0 {
+        tracing::info!(tasks = all, "asked for the end of tasks of suspended jobs");
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ const POOL: &str = "'00000000-0000-0000-0000-000000000001'";
 const JOB: &str = "'00000000-0000-0000-0000-000000000064'";
 
 /// Name of the golden file, and words that only this statement has.
-const QUERIES: [(&str, &str); 28] = [
+const QUERIES: [(&str, &str); 30] = [
     ("claim", "further AS MATERIALIZED"),
     ("claim_outputs", "SELECT task_id, output, version FROM task_outputs"),
     ("claim_sort_out", "SELECT t.task_id, t.attempt FROM tasks t JOIN jobs j"),
@@ -47,10 +47,12 @@ const QUERIES: [(&str, &str); 28] = [
     ("cancel", "WHERE cancel_requested ORDER BY task_id LIMIT $1"),
     ("plan_lock", "j.planned_at < clock_timestamp() - make_interval"),
     ("plan_outside", "lower(t.range) < j.target_start)"),
+    ("plan_suspended", "w.state IN ('Queued', 'Failed')"),
     ("plan_redrive", "t.failed_generation < j.generation"),
     ("plan_coverage", "AS \"pending?\""),
     ("plan_tasks", "INSERT INTO tasks"),
     ("plan_outputs", "Committed by another job since the coverage was read"),
+    ("progress_marks", "max(failed_at) AS at"),
 ];
 
 #[sqlx::test]
