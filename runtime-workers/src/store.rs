@@ -31,7 +31,7 @@ pub struct TaskStore {
     config: aws_config::SdkConfig,
     api: TasksApi,
     fence: Fence,
-    /// Made when an object is to be written: a client reads all root certificates, which costs more than a task that writes nothing.
+    /// Made when an object is to be written: a client parses all root certificates, which costs more than a task that writes nothing.
     writer: OnceLock<ObjectWriter>,
 }
 

@@ -132,8 +132,8 @@ pub async fn due(conn: &mut PgConnection, pool_id: PoolId, from: &Cursor, limit:
                -- Looked up one by one: to weigh a join of all by id, the planner reads the ends of its index, and a queue is worked
                -- off from there, so that it read more dead entries than the statement reads living ones.
                CROSS JOIN LATERAL (
-                   SELECT t.job_id FROM tasks t WHERE t.task_id = o.task_id AND NOT t.cancel_requested OFFSET 0) t
-               JOIN jobs j ON j.job_id = t.job_id AND NOT j.suspended
+                   SELECT FROM tasks t WHERE t.task_id = o.task_id AND NOT t.cancel_requested
+                     AND t.job_id <> ALL (ARRAY(SELECT job_id FROM jobs WHERE suspended)) OFFSET 0) wanted
                WHERE o.pool_id = $1 AND o.sent_at IS NULL AND o.priority = c.priority
                  AND (o.not_before, o.task_id) > (c.not_before, c.task_id) AND o.not_before <= (SELECT clock_timestamp())
                ORDER BY o.not_before, o.task_id LIMIT $5) o
@@ -159,8 +159,8 @@ pub async fn lost(conn: &mut PgConnection, pool_id: PoolId, limit: u64) -> Resul
         DueRow,
         "SELECT o.task_id, o.attempt, o.priority, o.not_before
          FROM outbox o CROSS JOIN LATERAL (
-             SELECT t.job_id FROM tasks t WHERE t.task_id = o.task_id AND NOT t.cancel_requested OFFSET 0) t
-         JOIN jobs j ON j.job_id = t.job_id AND NOT j.suspended
+             SELECT FROM tasks t WHERE t.task_id = o.task_id AND NOT t.cancel_requested
+               AND t.job_id <> ALL (ARRAY(SELECT job_id FROM jobs WHERE suspended)) OFFSET 0) wanted
          WHERE o.pool_id = $1 AND o.not_before <= (SELECT clock_timestamp())
            AND o.sent_at < (SELECT clock_timestamp() - make_interval(secs => 2 * lease_seconds) FROM pools WHERE pool_id = $1)
          ORDER BY o.sent_at LIMIT $2",

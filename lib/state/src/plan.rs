@@ -216,25 +216,26 @@ async fn offer(conn: &mut PgConnection, ids: &[Uuid]) -> Result<u64> {
 
 /// Asks for the end of tasks that wait for suspended jobs, so that they do not hold their range (I10) against those who want it:
 /// what is queued, since resuming plans again, and what failed, where another live job wants the same version and is to give
-/// the range its own attempts. What runs is left to finish. Marks a thousand tasks at most and returns how many; none means that all
-/// are. [`crate::finish::cancel_unwanted`] ends them.
+/// the range its own attempts. What runs is left to finish. Marks a thousand tasks at most and returns how many: none when all are
+/// marked, or another replica is at it. [`crate::finish::cancel_unwanted`] ends them.
 ///
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn mark_suspended(conn: &mut PgConnection) -> Result<u64> {
     let marked = sqlx::query!(
-        // From suspended jobs, which are few, to their tasks; through all tasks never.
+        // From suspended jobs, which are few, to their tasks; through all tasks never. What left its state meanwhile is judged anew by
+        // the next call.
         "UPDATE tasks t SET cancel_requested = true
-         FROM (SELECT waiting.task_id FROM jobs j CROSS JOIN LATERAL (
-                   SELECT w.task_id, w.state FROM tasks w
-                   WHERE w.job_id = j.job_id AND w.state IN ('Queued', 'Failed') AND NOT w.cancel_requested OFFSET 0) waiting
+         FROM (SELECT waiting.task_id, waiting.state FROM jobs j CROSS JOIN LATERAL (
+                   SELECT q.task_id, q.state FROM tasks q
+                   WHERE q.job_id = j.job_id AND q.state IN ('Queued', 'Failed') AND NOT q.cancel_requested OFFSET 0) waiting
                WHERE j.suspended AND j.removed_at IS NULL AND (waiting.state = 'Queued' OR EXISTS (
                    SELECT FROM task_outputs o
                    JOIN job_outputs w ON w.namespace = o.namespace AND w.version = o.version AND w.job_id <> j.job_id
                    JOIN jobs live ON live.job_id = w.job_id AND NOT live.suspended AND live.removed_at IS NULL
                         AND upper(o.range) > live.target_start AND lower(o.range) < live.target_end
                    WHERE o.task_id = waiting.task_id)) LIMIT 1000) unwanted
-         WHERE t.task_id = unwanted.task_id AND t.state <> 'Running' AND NOT t.cancel_requested"
+         WHERE t.task_id = unwanted.task_id AND t.state = unwanted.state AND NOT t.cancel_requested"
     )
     .execute(conn)
     .await

@@ -6,18 +6,14 @@ use super::Outcome;
 use crate::dispatch::Dispatcher;
 
 pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
-    let mut all = 0;
-    loop {
+    while !dispatcher.stop.is_cancelled() {
         let mut tx = dispatcher.begin().await?;
         let marked = plan::mark_suspended(&mut tx).await?;
         dagwright_state::commit(tx).await?;
-        all += marked;
-        if marked == 0 || dispatcher.stop.is_cancelled() {
+        if marked == 0 {
             break;
         }
-    }
-    if all > 0 {
-        tracing::info!(tasks = all, "asked for the end of tasks of suspended jobs");
+        tracing::info!(tasks = marked, "asked for the end of tasks of suspended jobs");
     }
     Ok(())
 }

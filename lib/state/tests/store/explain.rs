@@ -47,7 +47,7 @@ const QUERIES: [(&str, &str); 30] = [
     ("cancel", "WHERE cancel_requested ORDER BY task_id LIMIT $1"),
     ("plan_lock", "j.planned_at < clock_timestamp() - make_interval"),
     ("plan_outside", "lower(t.range) < j.target_start)"),
-    ("plan_suspended", "w.state IN ('Queued', 'Failed')"),
+    ("plan_suspended", "q.state IN ('Queued', 'Failed')"),
     ("plan_redrive", "t.failed_generation < j.generation"),
     ("plan_coverage", "AS \"pending?\""),
     ("plan_tasks", "INSERT INTO tasks"),

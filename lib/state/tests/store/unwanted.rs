@@ -63,6 +63,25 @@ async fn what_failed_of_a_suspended_job_gets_the_attempts_of_the_other_one_that_
 }
 
 #[sqlx::test]
+async fn what_a_suspended_job_had_queued_is_marked_in_portions_and_what_runs_is_left(db: PgPool) {
+    let world = World::new(db).await;
+    world.plan(world.job_id).await;
+    world.claim_one().await;
+    world
+        .run(
+            "INSERT INTO tasks (task_id, job_id, pool_id, range, state, priority, not_before, max_attempts)
+             SELECT gen_random_uuid(), job_id, pool_id, int8range(1000 + n, 1001 + n), 'Queued', 1, clock_timestamp(), 3
+             FROM jobs, generate_series(1, 997) AS n WHERE name = 'core'",
+        )
+        .await;
+    world.run("UPDATE jobs SET suspended = true WHERE name = 'core'").await;
+    let mut conn = world.db.acquire().await.expect("connect");
+    for marked in [1000, 1, 0] {
+        assert_eq!(jobs::mark_suspended(&mut conn).await.expect("mark"), marked);
+    }
+}
+
+#[sqlx::test]
 async fn a_task_has_the_highest_priority_among_the_live_jobs_that_want_it(db: PgPool) {
     let world = World::new(db).await;
     twin(&world).await;
