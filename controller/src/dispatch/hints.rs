@@ -22,6 +22,8 @@ pub(crate) struct Hints {
     claims: Mutex<HashMap<PoolId, Hint>>,
     outboxes: Mutex<HashMap<PoolId, Outbox>>,
     scouts: Mutex<HashMap<PoolId, Scout>>,
+    /// Leases have no cursor: they end in the order of time.
+    leases: Mutex<Hint>,
 }
 
 /// Of the claims of a pool that wait, the one that looks for work.
@@ -64,6 +66,16 @@ impl Hints {
     /// Changes it.
     pub(crate) fn note_claims(&self, pool: PoolId, note: impl FnOnce(&mut Hint)) {
         note(lock(&self.claims).entry(pool).or_default());
+    }
+
+    /// Whether it is time to look at all leases that are over, and not only at those that ended lately.
+    pub(crate) fn looks_at_all_leases(&self, now: Instant) -> bool {
+        lock(&self.leases).due_in(now, Duration::ZERO).is_zero()
+    }
+
+    /// Notes such a look.
+    pub(crate) fn looked_at_all_leases(&self, now: Instant, cost: Duration) {
+        lock(&self.leases).began_anew(&[], false, now, cost);
     }
 
     /// Whose turn it is to look for a pool's work.

@@ -8,6 +8,7 @@ use dagwright_core::{
     task::{Event, Fence, TaskState},
 };
 use sqlx::PgConnection;
+use time::Duration;
 
 use crate::{
     Result,
@@ -136,15 +137,23 @@ async fn ended_before(conn: &mut PgConnection, fences: &[Fence], state: &str) ->
     Ok(fences.iter().copied().filter(|f| ended.contains(&(f.task_id.0, f.attempt_id.0))).collect())
 }
 
-/// Ends attempts whose lease is over. Returns how many.
+/// Ends attempts whose lease is over, at most `limit`, or of these only what ended lately: leases that are done with leave dead entries
+/// at the beginning of their index, as in a queue (see [`crate::cursor`]). Returns how many.
 ///
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.
-pub async fn expire(conn: &mut PgConnection, limit: u32, jitter: Jitter<'_>) -> Result<usize> {
+pub async fn expire(
+    conn: &mut PgConnection,
+    lately: Option<Duration>,
+    limit: u32,
+    jitter: Jitter<'_>,
+) -> Result<usize> {
     let rows = locked_tasks!(
         "t.state = 'Running' AND t.lease_expires_at <= (SELECT clock_timestamp())
+         AND t.lease_expires_at > (SELECT COALESCE(clock_timestamp() - make_interval(secs => $2), '-infinity'))
          ORDER BY t.lease_expires_at LIMIT $1 FOR UPDATE OF t SKIP LOCKED",
-        i64::from(limit)
+        i64::from(limit),
+        lately.map(Duration::as_seconds_f64)
     )
     .fetch_all(&mut *conn)
     .await

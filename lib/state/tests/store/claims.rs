@@ -112,7 +112,7 @@ async fn a_completion_with_a_lost_lease_changes_nothing(db: PgPool) {
     let lease = world.claim_one().await;
     world.expire_leases().await;
     let mut tx = world.db.begin().await.expect("begin");
-    assert_eq!(finish::expire(&mut tx, 10, &mut full).await.expect("expire"), 1);
+    assert_eq!(finish::expire(&mut tx, None, 10, &mut full).await.expect("expire"), 1);
     tx.commit().await.expect("commit");
     world.make_due().await;
     let second =
@@ -127,6 +127,21 @@ async fn a_completion_with_a_lost_lease_changes_nothing(db: PgPool) {
     assert_eq!(world.complete(&completion(&second)).await, Committed::Applied);
     assert_eq!(world.complete(&completion(&lease)).await, Committed::StaleLease);
     assert_eq!(world.ranges(0).await.len(), 1, "committed once");
+}
+
+#[sqlx::test]
+async fn what_ended_lately_is_found_without_a_look_at_all_leases(db: PgPool) {
+    let world = World::new(db).await;
+    world.plan(world.job_id).await;
+    let mut conn = world.db.acquire().await.expect("connect");
+    let lately = Some(time::Duration::minutes(5));
+    world.claim_one().await;
+    world.run("UPDATE tasks SET lease_expires_at = clock_timestamp() - interval '10 minutes' WHERE state = 'Running'").await;
+    assert_eq!(finish::expire(&mut conn, lately, 10, &mut full).await.expect("look"), 0);
+    assert_eq!(finish::expire(&mut conn, None, 10, &mut full).await.expect("look"), 1);
+    world.claim_one().await;
+    world.expire_leases().await;
+    assert_eq!(finish::expire(&mut conn, lately, 10, &mut full).await.expect("look"), 1);
 }
 
 #[sqlx::test]

@@ -146,7 +146,7 @@ async fn a_retry_is_offered_when_it_is_due(db: PgPool) {
     let lease = world.claim_one().await;
     world.expire_leases().await;
     let mut tx = world.db.begin().await.expect("begin");
-    finish::expire(&mut tx, 10, &mut full).await.expect("expire");
+    finish::expire(&mut tx, None, 10, &mut full).await.expect("expire");
     tx.commit().await.expect("commit");
     assert_eq!(send(&world, 100).await, [], "its backoff is not over");
     world.make_due().await;

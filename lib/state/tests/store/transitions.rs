@@ -188,7 +188,7 @@ async fn fire(world: &World, task_id: TaskId, event: Event) {
             finish::fail(&mut tx, pool, &[failure], &mut full).await.expect("fail");
         }
         Event::Release => drop(finish::release(&mut tx, pool, &[fence()], &mut full).await.expect("release")),
-        Event::Expire => assert_eq!(finish::expire(&mut tx, 10, &mut full).await.expect("expire"), 1),
+        Event::Expire => assert_eq!(finish::expire(&mut tx, None, 10, &mut full).await.expect("expire"), 1),
         Event::DeadLetter => {
             assert!(finish::dead_letter(&mut tx, pool, this, &mut full).await.expect("dead letter"));
         }
