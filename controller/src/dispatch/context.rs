@@ -63,8 +63,8 @@ impl Dispatcher {
     #[must_use]
     pub fn new(args: Args, db: PgPool, aws: SdkConfig, stop: CancellationToken) -> Self {
         let lanes = LaneConnections {
-            vital: dagwright_state::sibling(&db, VITAL_CONNECTIONS),
-            bulk: dagwright_state::sibling(&db, args.bulk_connections),
+            vital: dagwright_state::lane(&db, VITAL_CONNECTIONS),
+            bulk: dagwright_state::lane(&db, args.bulk_connections),
         };
         Self {
             db,

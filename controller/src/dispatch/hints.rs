@@ -8,13 +8,13 @@ use std::{
 };
 
 use dagwright_core::ids::PoolId;
-use dagwright_state::cursor::Hint;
+use dagwright_state::cursor::{Cursor, Hint, Place, SHARE};
 
 /// A pool that published nothing for so long is looked for like any other.
 const BUSY: Duration = Duration::from_secs(60);
 
-/// Counting outstanding messages may take this part of the time at most.
-const SHARE: u32 = 20;
+/// An estimate that leaves no room is doubted so many times sooner: claims that another replica answered are not in it.
+const DOUBT: u32 = 5;
 
 /// Per pool.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Hints {
     claims: Mutex<HashMap<PoolId, Hint>>,
     outboxes: Mutex<HashMap<PoolId, Outbox>>,
     scouts: Mutex<HashMap<PoolId, Scout>>,
+    /// Where waiting tasks begin, for who counts them.
+    backlogs: Mutex<HashMap<PoolId, Hint>>,
     /// Leases have no cursor: they end in the order of time.
     leases: Mutex<Hint>,
 }
@@ -41,10 +43,11 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// The messages that are out; none when it is time to count them.
-    pub(crate) fn outstanding(&self, now: Instant) -> Option<u64> {
+    /// The messages that are out, of `window` that may be; none when it is time to count them.
+    pub(crate) fn outstanding(&self, window: u64, now: Instant) -> Option<u64> {
         let (at, cost) = self.counted?;
-        (now.saturating_duration_since(at) < cost * SHARE).then_some(self.outstanding)
+        let good_for = cost * if self.outstanding < window { SHARE } else { SHARE / DOUBT };
+        (now.saturating_duration_since(at) < good_for).then_some(self.outstanding)
     }
 
     pub(crate) fn counted(&mut self, outstanding: u64, now: Instant, cost: Duration) {
@@ -66,6 +69,26 @@ impl Hints {
     /// Changes it.
     pub(crate) fn note_claims(&self, pool: PoolId, note: impl FnOnce(&mut Hint)) {
         note(lock(&self.claims).entry(pool).or_default());
+    }
+
+    /// Where to count a pool's waiting tasks from, at `now`: from the beginning as often as that is cheap, else from a little before the
+    /// first that was seen.
+    pub(crate) fn backlog(&self, pool: PoolId, now: Instant) -> Cursor {
+        let hint = lock(&self.backlogs).get(&pool).copied().unwrap_or_default();
+        if hint.due_in(now, Duration::ZERO).is_zero() { Cursor::START } else { hint.cursor().back() }
+    }
+
+    /// Notes where the first of them were, by a look that began and ended then.
+    pub(crate) fn saw_backlog(&self, pool: PoolId, first: &[Place], began: Instant, ended: Instant) {
+        let mut backlogs = lock(&self.backlogs);
+        let hint = backlogs.entry(pool).or_default();
+        if hint.due_in(began, Duration::ZERO).is_zero() {
+            hint.began_anew(first, false, ended, ended - began);
+        } else {
+            hint.went_on(first);
+        }
+        // They still wait, and are to be counted again.
+        first.iter().for_each(|place| hint.left_behind(place));
     }
 
     /// Whether it is time to look at all leases that are over, and not only at those that ended lately.
@@ -115,20 +138,45 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use dagwright_core::ids::PoolId;
+    use dagwright_core::ids::{PoolId, TaskId};
+    use time::OffsetDateTime;
     use uuid::Uuid;
 
     use super::*;
 
     #[test]
+    fn waiting_tasks_are_counted_from_the_first_on_while_the_beginning_is_dear() {
+        let (hints, pool, began) = (Hints::default(), PoolId(Uuid::nil()), Instant::now());
+        let at = |second: i64| Place {
+            priority: 1,
+            not_before: OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(second),
+            task_id: TaskId(Uuid::nil()),
+        };
+        let seen = |place: Place| {
+            let mut cursor = Cursor::START;
+            cursor.pass(&place);
+            cursor.keep(&place);
+            cursor.back()
+        };
+        assert_eq!(hints.backlog(pool, began), Cursor::START, "never looked");
+        let ended = began + Duration::from_secs(1);
+        hints.saw_backlog(pool, &[at(100)], began, ended);
+        assert_eq!(hints.backlog(pool, ended), seen(at(100)));
+        hints.saw_backlog(pool, &[at(200)], ended, ended);
+        assert_eq!(hints.backlog(pool, ended), seen(at(200)));
+        assert_eq!(hints.backlog(pool, ended + SHARE * Duration::from_secs(1)), Cursor::START);
+    }
+
+    #[test]
     fn outstanding_messages_are_counted_as_often_as_it_is_cheap() {
         let (hints, pool, now) = (Hints::default(), PoolId(Uuid::nil()), Instant::now());
-        assert_eq!(hints.outbox(pool).outstanding(now), None, "never counted");
-        hints.note_outbox(pool, |o| o.counted(100, now, Duration::from_millis(10)));
+        assert_eq!(hints.outbox(pool).outstanding(100, now), None, "never counted");
+        hints.note_outbox(pool, |o| o.counted(100, now, Duration::from_millis(2)));
         hints.note_outbox(pool, |o| o.sent(20, now));
         hints.claimed(pool, 50);
-        assert_eq!(hints.outbox(pool).outstanding(now + Duration::from_millis(199)), Some(70));
-        assert_eq!(hints.outbox(pool).outstanding(now + Duration::from_millis(200)), None);
+        let after = |window, ms| hints.outbox(pool).outstanding(window, now + Duration::from_millis(ms));
+        assert_eq!((after(100, 199), after(100, 200)), (Some(70), None));
+        assert_eq!((after(70, 39), after(70, 40)), (Some(70), None), "where there is no room");
         assert_eq!(hints.busy(now), [pool]);
         assert_eq!(hints.busy(now + BUSY), []);
     }

@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Args, Dispatcher, loops, router};
 
+/// Connections that the loops share.
+const LOOP_CONNECTIONS: u32 = 16;
+
 /// How long requests and loops may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -21,6 +24,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub async fn run(args: Args, telemetry: Telemetry, stop: CancellationToken) -> anyhow::Result<()> {
     let app_name = format!("dagwright-dispatcher {}", args.common.cluster);
     let db = dagwright_state::connect(&args.state_database_url, &app_name)?;
+    let db = dagwright_state::lane(&db, LOOP_CONNECTIONS);
     let health = Health::new();
     let (listen, admin_listen) = (args.listen.listen, args.common.admin_listen);
     admin::spawn(admin_listen, &telemetry, health.clone(), stop.clone())

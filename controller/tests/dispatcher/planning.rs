@@ -14,7 +14,7 @@ async fn a_job_that_cannot_be_planned_keeps_nobody_behind_it_waiting(db: PgPool)
     silence(&db).await;
     add_job(&db).await;
     for sql in [
-        "UPDATE jobs SET planned_at = clock_timestamp() - interval '1 hour'",
+        "UPDATE job_plans SET planned_at = clock_timestamp() - interval '1 hour'",
         // The same once more, never planned, hence the first in the queue.
         "INSERT INTO jobs (job_id, namespace, owner_kind, owner_name, name, generation, operator, semantics, config, pool_id, rpc_pool,
              target_start, target_end, chunk_size, max_in_flight, max_attempts, backoff_ms, max_backoff_ms, timeout_seconds)
@@ -29,6 +29,7 @@ async fn a_job_that_cannot_be_planned_keeps_nobody_behind_it_waiting(db: PgPool)
     }
     let _replica = Replica::start(&db, &Setup::default()).await;
     wait_for_count(&db, "SELECT count(*) FROM tasks", 3).await;
-    let tried = "SELECT count(*) FROM jobs WHERE name = 'broken' AND planned_at IS NOT NULL AND planned_target IS NULL";
+    let tried = "SELECT count(*) FROM jobs JOIN job_plans USING (job_id)
+                 WHERE name = 'broken' AND planned_at IS NOT NULL AND planned_target IS NULL";
     assert_eq!(count(&db, tried).await, 1, "it is tried again when its turn comes");
 }

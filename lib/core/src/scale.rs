@@ -25,6 +25,15 @@ impl Run {
             Self::OnDemand(on_demand) => on_demand.max,
         }
     }
+
+    /// Tasks that justify one worker.
+    #[must_use]
+    pub fn tasks_per_worker(&self) -> u32 {
+        match self {
+            Self::Service(service) => service.tasks_per_worker,
+            Self::OnDemand(on_demand) => on_demand.tasks_per_worker,
+        }
+    }
 }
 
 /// Bounds of a service.

@@ -228,7 +228,7 @@ async fn sort_out(conn: &mut PgConnection, offers: &[Offer]) -> Result<(Vec<Offe
     let tasks: Vec<_> = offers.iter().map(|o| o.task_id.0).collect();
     let queued = sqlx::query!(
         "SELECT t.task_id, t.attempt FROM tasks t JOIN jobs j ON j.job_id = t.job_id
-         WHERE t.task_id = ANY($1) AND t.state = 'Queued' AND NOT t.cancel_requested AND NOT j.suspended",
+         WHERE t.task_id = ANY($1) AND t.state || '' = 'Queued' AND NOT t.cancel_requested AND NOT j.suspended",
         &tasks
     )
     .fetch_all(conn)

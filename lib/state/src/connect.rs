@@ -27,11 +27,17 @@ pub fn connect(url: &str, app_name: &str) -> Result<PgPool> {
     Ok(pool(options, 16))
 }
 
-/// A second pool of connections to the same database, so that what uses up one leaves the other alone.
+/// Another pool of connections to the same database, so that what uses up one leaves the other alone. They are for statements that look
+/// rows up by their keys, which they do whatever size Postgres takes a table for.
 #[must_use]
-pub fn sibling(of: &PgPool, max_connections: u32) -> PgPool {
-    pool((*of.connect_options()).clone(), max_connections)
+pub fn lane(of: &PgPool, max_connections: u32) -> PgPool {
+    pool((*of.connect_options()).clone().options(BY_KEY), max_connections)
 }
+
+/// The tables of a queue are nearly empty when their statements are planned, and plans stay until somebody has counted the rows again: for
+/// a minute each call would read a whole table to join it with a hundred keys.
+const BY_KEY: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 
 /// A connection that was used within this time is taken to be alive: to ask it each time would double the round trips of short work.
 const FRESH: Duration = Duration::from_secs(1);

@@ -2,8 +2,9 @@
 //!
 //! Claimed rows leave dead index entries at a queue's head, and while an old snapshot lives anywhere in the database nobody can
 //! clear them: each look from the beginning would read them all again. So a process remembers how far it came, and begins there. What
-//! lies behind (a row that was locked, a job that was resumed, a transaction that committed late) is found by a look from the
-//! beginning, which comes as often as its own cost allows. A cursor is a hint: with a wrong one, or none, the same is found, later.
+//! lies a little behind (a row that was locked, a transaction that committed late) is found by a glance back, once in a while; what
+//! lies further behind (a job that was resumed) by a look from the beginning, which comes as often as its own cost allows. A cursor is
+//! a hint: with a wrong one, or none, the same is found, later.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,12 @@ use uuid::Uuid;
 /// Priorities, from the most urgent.
 const CLASSES: usize = 3;
 
-/// A look from the beginning may take this part of the time at most.
-const SHARE: u32 = 20;
+/// Looks from the beginning of one queue may take this part of the time at most, each kind for itself: there are some, and the state
+/// in which they are dear is that in which the machine has most to do.
+pub const SHARE: u32 = 100;
+
+/// What is this much older than the cursor is found by a glance back: more time than passes between drawing a due time and its commit.
+const BACK: time::Duration = time::Duration::seconds(2);
 
 /// A row's place in its queue: by priority, then due time, then id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,12 @@ impl Cursor {
         }
     }
 
+    /// A little before it.
+    #[must_use]
+    pub fn back(self) -> Self {
+        Self(self.0.map(|(time, _)| (time - BACK, TaskId(Uuid::nil()))))
+    }
+
     /// As columns of an UNNEST.
     pub(crate) fn columns(&self) -> (Vec<i16>, Vec<OffsetDateTime>, Vec<Uuid>) {
         let classes = (0i16..).take(CLASSES).collect();
@@ -59,16 +70,17 @@ impl Cursor {
     }
 }
 
-/// A cursor, and when the last look from the beginning was.
+/// A cursor, when the last look from the beginning was, and the last glance back.
 #[derive(Clone, Copy, Debug)]
 pub struct Hint {
     cursor: Cursor,
     looked: Option<(Instant, Duration)>,
+    glanced: Option<Instant>,
 }
 
 impl Default for Hint {
     fn default() -> Self {
-        Self { cursor: Cursor::START, looked: None }
+        Self { cursor: Cursor::START, looked: None, glanced: None }
     }
 }
 
@@ -77,6 +89,17 @@ impl Hint {
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.cursor
+    }
+
+    /// Whether a look that goes on is to glance back, at `now`: so it is once in `pause`.
+    #[must_use]
+    pub fn glances(&self, now: Instant, pause: Duration) -> bool {
+        self.glanced.is_none_or(|at| now.saturating_duration_since(at) >= pause)
+    }
+
+    /// Notes a glance back. What it could not take is there at the next one.
+    pub fn glanced(&mut self, now: Instant) {
+        self.glanced = Some(now);
     }
 
     /// How long until a look from the beginning is due, at `now`: at least `pause` after the last one, and longer when that was dear.
@@ -94,6 +117,7 @@ impl Hint {
     /// Notes a look from the beginning that ended at `now`. One that found as much as it could take may have left more behind.
     pub fn began_anew(&mut self, places: &[Place], full: bool, now: Instant, cost: Duration) {
         self.looked = Some((now, cost));
+        self.glanced(now);
         if full {
             // Classes that it did not come to stay where they were.
             for place in places {
@@ -147,10 +171,22 @@ mod tests {
         let (mut hint, now) = (Hint::default(), Instant::now());
         let second = Duration::from_secs(1);
         assert_eq!(hint.due_in(now, second), Duration::ZERO, "never looked");
-        hint.began_anew(&[], false, now, Duration::from_millis(10));
+        hint.began_anew(&[], false, now, Duration::from_millis(8));
         assert_eq!(hint.due_in(now, second), second);
-        assert_eq!(hint.due_in(now + Duration::from_millis(150), Duration::ZERO), Duration::from_millis(50));
+        assert_eq!(hint.due_in(now + Duration::from_millis(750), Duration::ZERO), Duration::from_millis(50));
         hint.began_anew(&[], false, now, second);
-        assert_eq!(hint.due_in(now, second), 20 * second);
+        assert_eq!(hint.due_in(now, second), SHARE * second);
+    }
+
+    #[test]
+    fn what_lies_a_little_behind_is_glanced_at_however_dear_the_beginning_is() {
+        let (mut hint, now, second) = (Hint::default(), Instant::now(), Duration::from_secs(1));
+        hint.went_on(&[place(1, 100, 1)]);
+        hint.began_anew(&[], false, now, Duration::from_secs(60));
+        assert!(!hint.glances(now, second), "it saw everything");
+        assert!(hint.glances(now + second, second));
+        assert_eq!(hint.cursor().back().columns().1[1].unix_timestamp(), 98);
+        hint.glanced(now + second);
+        assert!(!hint.glances(now + second, second));
     }
 }

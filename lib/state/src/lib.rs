@@ -19,6 +19,7 @@ pub mod claim;
 pub mod complete;
 mod connect;
 pub mod cursor;
+mod demand;
 pub mod desired;
 mod error;
 pub mod finish;
@@ -40,7 +41,7 @@ mod task_rows;
 pub mod tidy;
 pub mod workers;
 
-pub use connect::{begin, commit, connect, listen, next_notification, ping, sibling};
+pub use connect::{begin, commit, connect, lane, listen, next_notification, ping};
 pub use error::{Error, Result};
 pub use migrate::migrate;
 pub use task_rows::{Cause, Jitter};

@@ -63,8 +63,9 @@ macro_rules! lock_job {
                       CASE WHEN j.target_end > j.target_start THEN (SELECT count(*) FROM (
                           SELECT FROM tasks t WHERE t.job_id = j.job_id AND t.state IN ('Queued', 'Running') LIMIT j.max_in_flight) t)
                       ELSE 0 END AS "in_flight!"
-               FROM jobs j WHERE j.removed_at IS NULL AND NOT j.suspended
-                 AND EXISTS (SELECT FROM pools p WHERE p.pool_id = j.pool_id AND p.deleted_at IS NULL) AND "# + $condition + " FOR NO KEY UPDATE OF j SKIP LOCKED",
+               FROM job_plans planned JOIN jobs j ON j.job_id = planned.job_id
+               WHERE planned.live AND j.removed_at IS NULL AND NOT j.suspended
+                 AND EXISTS (SELECT FROM pools p WHERE p.pool_id = j.pool_id AND p.deleted_at IS NULL) AND "# + $condition + " FOR NO KEY UPDATE OF j, planned SKIP LOCKED",
             $($arg),*
         )
     };
@@ -76,8 +77,8 @@ macro_rules! lock_job {
 /// When Postgres cannot be reached.
 pub async fn lock_next(conn: &mut PgConnection, older_than: Duration) -> Result<Option<PlannableJob>> {
     let row = lock_job!(
-        "(j.planned_at IS NULL OR j.planned_at < clock_timestamp() - make_interval(secs => $1))
-         ORDER BY j.planned_at NULLS FIRST LIMIT 1",
+        "(planned.planned_at IS NULL OR planned.planned_at < clock_timestamp() - make_interval(secs => $1))
+         ORDER BY planned.planned_at NULLS FIRST LIMIT 1",
         older_than.as_seconds_f64()
     )
     .fetch_optional(conn)
@@ -109,7 +110,9 @@ pub async fn coverage(conn: &mut PgConnection, job_id: JobId) -> Result<Vec<Outp
                WHERE p.namespace = o.namespace AND p.version = o.version AND p.current
                UNION ALL
                SELECT true, unnest(range_agg(t.range)) FROM task_outputs t
-               WHERE t.namespace = o.namespace AND t.version = o.version) c ON true
+               WHERE t.namespace = o.namespace AND t.version = o.version
+                 -- The index of the constraint orders versions by their boxes: this one's is as wide as boxes get.
+                 AND range_box(t.namespace, t.version, t.range) && range_box(o.namespace, o.version, '[0,9007199254740992)')) c ON true
            WHERE o.job_id = $1 ORDER BY o.output"#,
         job_id.0
     )
@@ -181,9 +184,10 @@ async fn insert_outputs(
          SELECT t.task_id, o.output, o.namespace, o.version, t.range
          FROM UNNEST($2::uuid[], $3::text[]) AS u (task_id, output)
          JOIN tasks t ON t.task_id = u.task_id JOIN job_outputs o ON o.job_id = $1 AND o.output = u.output
-         -- Committed by another job since the coverage was read. The offset keeps it a look-up by all three.
-         WHERE NOT EXISTS (SELECT FROM partition_versions p WHERE p.namespace = o.namespace AND p.version = o.version
-                           AND p.current AND p.range && t.range OFFSET 0)
+         -- Committed by another job since the coverage was read. The expression and the offset keep it a look-up by the range.
+         WHERE NOT EXISTS (SELECT FROM partition_versions p
+                           WHERE p.namespace || '' = o.namespace AND p.version = o.version AND p.current
+                             AND range_box(p.namespace, p.version, p.range) && range_box(o.namespace, o.version, t.range) OFFSET 0)
          ON CONFLICT DO NOTHING",
         job_id.0,
         &tasks,
@@ -250,11 +254,11 @@ pub async fn mark_suspended(conn: &mut PgConnection) -> Result<u64> {
 /// When Postgres cannot be reached.
 pub async fn mark_outside(conn: &mut PgConnection, job_id: JobId) -> Result<u64> {
     let marked = sqlx::query!(
-        "UPDATE tasks t SET cancel_requested = true FROM jobs j
+        "UPDATE tasks t SET cancel_requested = true FROM jobs j JOIN job_plans planned ON planned.job_id = j.job_id
          WHERE j.job_id = $1 AND t.job_id = $1 AND t.state <> 'Running' AND NOT t.cancel_requested
            AND (upper(t.range) > j.target_end OR lower(t.range) < j.target_start)
            -- While the target grows, nothing that was planned for it lies outside.
-           AND NOT COALESCE(int8range(j.target_start, GREATEST(j.target_start, j.target_end)) @> j.planned_target, true)",
+           AND NOT COALESCE(int8range(j.target_start, GREATEST(j.target_start, j.target_end)) @> planned.planned_target, true)",
         job_id.0
     )
     .execute(conn)
@@ -269,18 +273,19 @@ pub async fn mark_outside(conn: &mut PgConnection, job_id: JobId) -> Result<u64>
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn mark_planned(conn: &mut PgConnection, job_id: JobId) -> Result<()> {
-    // Seldom enough that a busy job's row does not leave a trail of dead versions for everybody who reads it.
+    // A busy job is planned many times a second; that is not worth a row's version each time.
     sqlx::query!(
         "WITH wanted AS (
-             SELECT target_start, target_end, planned_target, int8range(target_start, GREATEST(target_start, target_end)) AS target
-             FROM jobs WHERE job_id = $1),
+             SELECT j.target_start, j.target_end, p.planned_target,
+                    int8range(j.target_start, GREATEST(j.target_start, j.target_end)) AS target
+             FROM jobs j JOIN job_plans p ON p.job_id = j.job_id WHERE j.job_id = $1),
          noted AS (
              SELECT CASE WHEN w.planned_target IS NULL OR w.target @> w.planned_target OR NOT EXISTS (
                         SELECT FROM tasks t WHERE t.job_id = $1
                           AND (upper(t.range) > w.target_end OR lower(t.range) < w.target_start))
                     THEN w.target ELSE range_merge(w.planned_target, w.target) END AS target
              FROM wanted w)
-         UPDATE jobs SET planned_at = clock_timestamp(), planned_target = noted.target FROM noted
+         UPDATE job_plans SET planned_at = clock_timestamp(), planned_target = noted.target FROM noted
          WHERE job_id = $1 AND (planned_at IS NULL OR planned_at < clock_timestamp() - interval '1 second'
              OR planned_target IS DISTINCT FROM noted.target)",
         job_id.0
@@ -296,7 +301,7 @@ pub async fn mark_planned(conn: &mut PgConnection, job_id: JobId) -> Result<()> 
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn mark_tried(conn: &mut PgConnection, job_id: JobId) -> Result<()> {
-    sqlx::query!("UPDATE jobs SET planned_at = clock_timestamp() WHERE job_id = $1", job_id.0)
+    sqlx::query!("UPDATE job_plans SET planned_at = clock_timestamp() WHERE job_id = $1", job_id.0)
         .execute(conn)
         .await
         .during("mark a job as tried")?;

@@ -8,7 +8,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use crate::{Error, Result, error::During, rows};
+use crate::{
+    Error, Result,
+    cursor::{Cursor, Place},
+    demand::{self, Asked, Demand},
+    error::During,
+    rows,
+};
 
 /// The principal of a pool's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +73,8 @@ pub struct ScaledPool {
     pub run: Run,
     /// What the decision needs.
     pub observed: Observed,
+    /// Per priority, where the first of the waiting tasks is due: the next look may go on from there.
+    pub first_waiting: Vec<Place>,
     /// Failures to start workers.
     pub starts: Starts,
     /// When ECS, by its own clock, stopped the last task that was counted as such a failure.
@@ -119,64 +127,60 @@ struct PoolRow {
     start_failed_at: Option<OffsetDateTime>,
     start_failure_seen: Option<OffsetDateTime>,
     now: OffsetDateTime,
-    due: i64,
-    oldest: Option<OffsetDateTime>,
-    running: i64,
 }
 
 /// All pools that can start workers, with their demand: tasks that are due and not suspended, and tasks that run. What is due is
-/// counted up to what the most workers can be justified by.
+/// counted up to what the most workers can be justified by, from the place of the queue that `from` names for a pool.
 ///
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.
-pub async fn to_scale(conn: &mut PgConnection) -> Result<Vec<ScaledPool>> {
+pub async fn to_scale(conn: &mut PgConnection, from: impl Fn(PoolId) -> Cursor) -> Result<Vec<ScaledPool>> {
     let found = sqlx::query_as!(
         PoolRow,
-        r#"SELECT p.pool_id, p.namespace || '/' || p.name AS "subject!", p.ecs_cluster, p.service_arn, p.launch AS "launch!", p.slots,
-                  p.run, p.desired_workers, p.last_backlog_at, p.start_failures, p.start_failed_at, p.start_failure_seen,
-                  clock_timestamp() AS "now!", waiting.due AS "due!", waiting.oldest, working.running AS "running!"
-           FROM pools p
-           CROSS JOIN LATERAL (
-               SELECT count(*) AS due, min(d.since) AS oldest FROM (
-                   SELECT GREATEST(t.queued_at, t.not_before) AS since FROM tasks t JOIN jobs j ON j.job_id = t.job_id
-                   WHERE t.pool_id = p.pool_id AND t.state = 'Queued' AND t.not_before <= clock_timestamp()
-                     AND NOT j.suspended AND NOT t.cancel_requested
-                   LIMIT COALESCE((p.run #>> '{service,max}')::bigint, (p.run #>> '{onDemand,max}')::bigint, 1)
-                         * GREATEST(COALESCE((p.run #>> '{service,tasksPerWorker}')::bigint, 0), 2 * p.slots)) d) waiting
-           CROSS JOIN LATERAL (
-               SELECT count(*) AS running FROM tasks t WHERE t.pool_id = p.pool_id AND t.state = 'Running') working
-           WHERE p.deleted_at IS NULL AND p.launch IS NOT NULL"#
+        r#"SELECT pool_id, namespace || '/' || name AS "subject!", ecs_cluster, service_arn, launch AS "launch!", slots, run,
+                  desired_workers, last_backlog_at, start_failures, start_failed_at, start_failure_seen, clock_timestamp() AS "now!"
+           FROM pools WHERE deleted_at IS NULL AND launch IS NOT NULL"#
     )
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await
     .during("read pools to scale")?;
-    found.into_iter().map(ScaledPool::try_from).collect()
+    let (mut pools, mut asked) = (Vec::with_capacity(found.len()), Vec::with_capacity(found.len()));
+    for row in found {
+        let (pool_id, slots) = (PoolId(row.pool_id), rows::small(row.slots));
+        let run = run(pool_id, row.slots, row.run.clone())?;
+        let most = u64::from(run.max_workers()) * u64::from(run.tasks_per_worker().max(2 * slots));
+        asked.push(Asked { pool_id, from: from(pool_id), most });
+        pools.push((row, run));
+    }
+    let mut demands = demand::of(conn, &asked).await?;
+    let with_demand = |(row, run): (PoolRow, Run)| {
+        let demand = demands.remove(&PoolId(row.pool_id)).unwrap_or_default();
+        scaled_pool(row, run, demand)
+    };
+    pools.into_iter().map(with_demand).collect()
 }
 
-impl TryFrom<PoolRow> for ScaledPool {
-    type Error = Error;
-
-    fn try_from(row: PoolRow) -> Result<Self> {
-        let pool_id = PoolId(row.pool_id);
-        Ok(Self {
-            pool_id,
-            observed: Observed {
-                demand: rows::count(row.due) + rows::count(row.running),
-                waiting: row.oldest.map_or(Duration::ZERO, |at| row.now - at),
-                desired: rows::small(row.desired_workers),
-                needed_at: row.last_backlog_at,
-            },
-            starts: Starts { failures: rows::small(row.start_failures), failed_at: row.start_failed_at },
-            failure_seen: row.start_failure_seen,
-            run: run(pool_id, row.slots, row.run)?,
-            launch: serde_json::from_value(row.launch)
-                .map_err(|e| Error::invalid("pools", "launch", pool_id, e))?,
-            subject: row.subject,
-            service_arn: row.service_arn,
-            ecs_cluster: row.ecs_cluster,
-            now: row.now,
-        })
-    }
+fn scaled_pool(row: PoolRow, run: Run, demand: Demand) -> Result<ScaledPool> {
+    let pool_id = PoolId(row.pool_id);
+    Ok(ScaledPool {
+        pool_id,
+        observed: Observed {
+            demand: demand.due + demand.running,
+            waiting: demand.oldest.map_or(Duration::ZERO, |at| row.now - at),
+            desired: rows::small(row.desired_workers),
+            needed_at: row.last_backlog_at,
+        },
+        first_waiting: demand.first,
+        starts: Starts { failures: rows::small(row.start_failures), failed_at: row.start_failed_at },
+        failure_seen: row.start_failure_seen,
+        run,
+        launch: serde_json::from_value(row.launch)
+            .map_err(|e| Error::invalid("pools", "launch", pool_id, e))?,
+        subject: row.subject,
+        service_arn: row.service_arn,
+        ecs_cluster: row.ecs_cluster,
+        now: row.now,
+    })
 }
 
 /// Notes what the scaler decided and saw, when it differs. `needed`: the demand justifies the count now.

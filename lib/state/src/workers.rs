@@ -146,7 +146,9 @@ pub async fn present(conn: &mut PgConnection, pool_id: PoolId, arn: &str) -> Res
     let found = sqlx::query!(
         r#"SELECT w.worker_id, w.task_arn, w.started_at, w.draining, w.drained,
                   COALESCE(w.task_definition = $2, true) AS "current!",
-                  EXISTS (SELECT FROM tasks t WHERE t.pool_id = $1 AND t.state = 'Running' AND t.worker_id = w.worker_id) AS "busy!"
+                  EXISTS (SELECT FROM tasks t WHERE t.pool_id = $1 AND t.state = 'Running' AND t.worker_id = w.worker_id
+                          -- As in `demand`: what ended before is not read again.
+                          AND t.lease_expires_at > (SELECT clock_timestamp() - interval '1 minute')) AS "busy!"
            FROM workers w
            WHERE w.pool_id = $1 AND w.left_at IS NULL AND w.seen_at > clock_timestamp() - interval '30 seconds'
            ORDER BY w.worker_id"#,

@@ -29,7 +29,7 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_secs(2);
 /// The shortest pause between two looks of a waiter that nobody woke.
 const SOON: Duration = Duration::from_millis(50);
-/// Between looks from the beginning of a queue while there is enough to take without.
+/// Between looks from the beginning of a queue while there is enough to take without, and between glances back while these are dear.
 const FULL_LOOK: Duration = Duration::from_secs(1);
 /// Tasks that one call takes at most.
 const MAX_FURTHER: u32 = 100;
@@ -109,8 +109,8 @@ async fn take(
     })
 }
 
-/// Claims, going on where the last claim of further tasks ended. The beginning of the queue is looked at once in a while, and
-/// whenever too little is found without.
+/// Claims, going on where the last claim of further tasks ended, or a little before. The beginning of the queue is looked at once in a
+/// while, and whenever too little is found without.
 async fn look(
     dispatcher: &Dispatcher,
     conn: &mut PgConnection,
@@ -123,8 +123,15 @@ async fn look(
     let mut claimed = Claimed::default();
     let anew = further > 0 && hint.due_in(Instant::now(), FULL_LOOK).is_zero();
     if !anew {
-        claimed = claim::claim(conn, pool, worker, offers, further, &hint.cursor()).await?;
-        dispatcher.hints.note_claims(pool, |hint| hint.went_on(&claimed.further));
+        let glances = further > 0 && hint.glances(Instant::now(), FULL_LOOK);
+        let from = if glances { hint.cursor().back() } else { hint.cursor() };
+        claimed = claim::claim(conn, pool, worker, offers, further, &from).await?;
+        dispatcher.hints.note_claims(pool, |hint| {
+            hint.went_on(&claimed.further);
+            if glances {
+                hint.glanced(Instant::now());
+            }
+        });
     }
     let left = further.saturating_sub(u32::try_from(claimed.further.len()).unwrap_or(further));
     if !anew && (left == 0 || !hint.due_in(Instant::now(), Duration::ZERO).is_zero()) {

@@ -41,7 +41,7 @@ const BATCHES: usize = 8;
 /// All pools are looked at this often: retries fall due without a notification, and notifications get lost.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Between looks from the beginning while there is enough to send without.
+/// Between looks from the beginning while there is enough to send without, and between glances back while these are dear.
 const FULL_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(dispatcher: Dispatcher) {
@@ -139,7 +139,7 @@ async fn publish(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Result<
     let (window, began) = (pools::window(&mut right, pool_id).await?, Instant::now());
     let mut left = Left::More;
     while began.elapsed() < TURN {
-        let room = window.saturating_sub(outstanding(dispatcher, &mut right, pool_id).await?);
+        let room = window.saturating_sub(outstanding(dispatcher, &mut right, pool_id, window).await?);
         let due = choose(dispatcher, &mut right, pool_id, room.min((BATCH * BATCHES) as u64)).await?;
         if due.is_empty() || dispatcher.stop.is_cancelled() {
             left = Left::Nothing;
@@ -155,9 +155,10 @@ async fn outstanding(
     dispatcher: &Dispatcher,
     conn: &mut PgConnection,
     pool_id: PoolId,
+    window: u64,
 ) -> Result<u64, LoopError> {
     let began = Instant::now();
-    if let Some(outstanding) = dispatcher.hints.outbox(pool_id).outstanding(began) {
+    if let Some(outstanding) = dispatcher.hints.outbox(pool_id).outstanding(window, began) {
         return Ok(outstanding);
     }
     let outstanding = outbox::outstanding(conn, pool_id).await?;
@@ -165,8 +166,8 @@ async fn outstanding(
     Ok(outstanding)
 }
 
-/// The next messages, from where the last round ended. The beginning of the queue is looked at once in a while, and whenever nothing
-/// else is found.
+/// The next messages, from where the last round ended, or a little before. The beginning of the queue is looked at once in a while, and
+/// whenever nothing else is found.
 async fn choose(
     dispatcher: &Dispatcher,
     conn: &mut PgConnection,
@@ -178,7 +179,12 @@ async fn choose(
     }
     let hint = dispatcher.hints.outbox(pool_id).hint;
     if !hint.due_in(Instant::now(), FULL_LOOK).is_zero() {
-        let due = outbox::due(conn, pool_id, &hint.cursor(), limit).await?;
+        let glances = hint.glances(Instant::now(), FULL_LOOK);
+        let from = if glances { hint.cursor().back() } else { hint.cursor() };
+        let due = outbox::due(conn, pool_id, &from, limit).await?;
+        if glances {
+            dispatcher.hints.note_outbox(pool_id, |o| o.hint.glanced(Instant::now()));
+        }
         if !due.is_empty() || !hint.due_in(Instant::now(), Duration::ZERO).is_zero() {
             return Ok(due);
         }

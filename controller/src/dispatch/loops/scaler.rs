@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dagwright_aws::{AwsError, Class, service_scale::ServiceCounts};
@@ -31,7 +31,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn pass(dispatcher: Dispatcher) -> Outcome {
     let mut tx = dispatcher.begin().await?;
-    let pools = pools::to_scale(&mut tx).await?;
+    let began = Instant::now();
+    let pools = pools::to_scale(&mut tx, |pool| dispatcher.hints.backlog(pool, began)).await?;
+    let looked = Instant::now();
+    for pool in &pools {
+        dispatcher.hints.saw_backlog(pool.pool_id, &pool.first_waiting, began, looked);
+    }
     workers::prune(&mut tx).await?;
     dagwright_state::commit(tx).await?;
     let mut by_cluster: BTreeMap<String, Vec<ScaledPool>> = BTreeMap::new();

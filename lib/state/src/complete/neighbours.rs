@@ -106,11 +106,13 @@ async fn around(conn: &mut PgConnection, candidates: &[Candidate<'_>]) -> Result
         r#"SELECT u.n AS "target!", p.range && int8range(u.lower, u.upper) AS "overlaps!", p.range, p.first_parent_hash, p.last_hash
            FROM UNNEST($1::int[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[]) AS u (n, namespace, version, lower, upper)
            -- A neighbour shares the block beside the border. There are two at most, so that of three one overlaps: more need not
-           -- be read to know that the range is taken.
+           -- be read to know that the range is taken. An index by namespace and version would read the whole version: hence the
+           -- expression.
            CROSS JOIN LATERAL (
                SELECT p.range, p.first_parent_hash, p.last_hash FROM partition_versions p
-               WHERE p.namespace = u.namespace AND p.version = u.version AND p.current
-                 AND p.range && int8range(GREATEST(u.lower - 1, 0), u.upper + 1) LIMIT 3) p"#,
+               WHERE p.namespace || '' = u.namespace AND p.version = u.version AND p.current
+                 AND range_box(p.namespace, p.version, p.range)
+                     && range_box(u.namespace, u.version, int8range(GREATEST(u.lower - 1, 0), u.upper + 1)) LIMIT 3) p"#,
         &numbers,
         &namespaces,
         &versions,

@@ -283,7 +283,7 @@ async fn write_job(conn: &mut PgConnection, owner: &Owner, job: &Job) -> Result<
             follow = excluded.follow, chunk_size = excluded.chunk_size, max_in_flight = excluded.max_in_flight,
             max_attempts = excluded.max_attempts, backoff_ms = excluded.backoff_ms,
             max_backoff_ms = excluded.max_backoff_ms, timeout_seconds = excluded.timeout_seconds,
-            priority = excluded.priority, suspended = excluded.suspended, removed_at = NULL, planned_at = NULL
+            priority = excluded.priority, suspended = excluded.suspended, removed_at = NULL
          WHERE (j.generation, j.config, j.pool_id, j.semantics, j.suspended, j.priority)
                IS DISTINCT FROM (excluded.generation, excluded.config, excluded.pool_id, excluded.semantics,
                                  excluded.suspended, excluded.priority)

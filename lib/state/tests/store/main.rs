@@ -7,6 +7,7 @@ mod explain;
 mod history;
 mod outbox;
 mod planning;
+mod ranges;
 mod serving;
 mod support;
 mod tidy;

@@ -145,3 +145,39 @@ async fn jobs_take_turns(db: PgPool) {
     seen.sort();
     assert_eq!(seen, [world.job_id, id(101)], "each once, then none for ten seconds");
 }
+
+#[sqlx::test]
+async fn planning_leaves_the_row_alone_that_every_claim_reads(db: PgPool) {
+    let world = World::new(db).await;
+    let row = "SELECT xmin::text::bigint FROM jobs";
+    let before = world.count(row).await;
+    assert_eq!(world.plan(world.job_id).await, Some(5));
+    assert_eq!(world.count("SELECT count(*) FROM job_plans WHERE planned_at IS NOT NULL").await, 1);
+    assert_eq!(
+        world.count(row).await,
+        before,
+        "an old snapshot would keep each version of it in everybody's way"
+    );
+}
+
+#[sqlx::test]
+async fn what_was_edited_is_planned_next_and_what_is_suspended_not_at_all(db: PgPool) {
+    let world = World::new(db).await;
+    let next = || async {
+        let mut tx = world.db.begin().await.expect("begin");
+        let next = jobs::lock_next(&mut tx, Duration::seconds(10)).await.expect("look");
+        tx.rollback().await.expect("leave it");
+        next.map(|job| job.job_id)
+    };
+    assert_eq!(next().await, Some(world.job_id), "it is new");
+    assert_eq!(world.plan(world.job_id).await, Some(5));
+    assert_eq!(next().await, None, "it was planned just now");
+    world.run("UPDATE jobs SET generation = generation + 1").await;
+    assert_eq!(next().await, Some(world.job_id), "it was edited");
+    world.run("UPDATE jobs SET suspended = true").await;
+    assert_eq!(next().await, None, "it is suspended");
+    world.run("UPDATE jobs SET suspended = false").await;
+    assert_eq!(next().await, Some(world.job_id), "it was resumed");
+    world.run("UPDATE jobs SET removed_at = clock_timestamp()").await;
+    assert_eq!(next().await, None, "it is removed");
+}

@@ -154,7 +154,7 @@ async fn what_ran_above_a_target_that_came_down_is_unwanted_as_soon_as_it_waits_
     assert_eq!(cancel(&world).await, 4);
 
     assert_eq!(world.plan(world.job_id).await, Some(0));
-    assert_eq!(world.count("SELECT count(*) FROM jobs WHERE planned_target = '[0,10)'").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM job_plans WHERE planned_target = '[0,10)'").await, 1);
     world.run("UPDATE jobs SET target_end = 30").await;
     assert_eq!(world.plan(world.job_id).await, Some(2), "when the chain is there, the range is free");
 }

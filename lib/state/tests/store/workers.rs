@@ -1,10 +1,11 @@
 //! Workers that report themselves, launches, and failures to start.
 
 use dagwright_core::{
-    ids::{PoolId, WorkerId},
+    ids::{PoolId, TaskId, WorkerId},
     scale::roster::Phase,
 };
 use dagwright_state::{
+    cursor::{Cursor, Place},
     desired::pools::{Addresses, set_addresses},
     launches,
     pools::{self, Launch},
@@ -148,17 +149,20 @@ async fn a_failure_counts_once_and_another_revision_ends_the_rest(db: PgPool) {
             .expect("the store answers");
     }
     let starts = |pools: Vec<pools::ScaledPool>| pools[0].starts;
-    let failed = starts(pools::to_scale(&mut conn).await.expect("the store answers"));
+    let failed = starts(pools::to_scale(&mut conn, |_| Cursor::START).await.expect("the store answers"));
     assert_eq!(failed.failures, 2, "ECS dated two of them");
     set_addresses(&mut conn, pool, &at).await.expect("the store answers");
     assert_eq!(
-        starts(pools::to_scale(&mut conn).await.expect("the store answers")),
+        starts(pools::to_scale(&mut conn, |_| Cursor::START).await.expect("the store answers")),
         failed,
         "nothing changed"
     );
     at.launch.as_mut().unwrap().task_definition_arn = ARN.replace(":2", ":3");
     set_addresses(&mut conn, pool, &at).await.expect("the store answers");
-    assert_eq!(starts(pools::to_scale(&mut conn).await.expect("the store answers")).failures, 0);
+    assert_eq!(
+        starts(pools::to_scale(&mut conn, |_| Cursor::START).await.expect("the store answers")).failures,
+        0
+    );
     pools::start_failed(&mut conn, pool, "denied", None).await.expect("the store answers");
     pools::started(&mut conn, pool).await.expect("the store answers");
     let progress = dagwright_state::status::pool(&mut conn, pool).await.expect("the store answers").unwrap();
@@ -182,4 +186,32 @@ async fn a_resting_pool_is_not_written(db: PgPool) {
     assert_eq!(version(&mut conn).await, before);
     pools::scaled(&mut conn, store.pool_id, 2, 2, true).await.expect("the store answers");
     assert_ne!(version(&mut conn).await, before);
+}
+
+#[sqlx::test]
+async fn demand_is_what_is_due_and_what_runs_from_the_place_that_is_named(db: PgPool) {
+    let store = Store::new(db).await;
+    let mut conn = store.db.acquire().await.expect("the store answers");
+    let launch = Launch { family: "dw-ingest".into(), task_definition_arn: ARN.into(), ..Launch::default() };
+    let at = Addresses { launch: Some(launch), ..Addresses::default() };
+    set_addresses(&mut conn, store.pool_id, &at).await.expect("the store answers");
+    let look = async |conn: &mut PgConnection, from: Cursor| {
+        pools::to_scale(conn, |_| from).await.expect("the store answers").remove(0)
+    };
+    let idle = look(&mut conn, Cursor::START).await;
+    assert_eq!((idle.observed.demand, idle.observed.waiting), (0, Duration::ZERO));
+
+    assert_eq!(store.plan(store.job_id).await, Some(5));
+    store.claim_one().await;
+    store.run("UPDATE tasks SET not_before = not_before + interval '1 hour' WHERE lower(range) = 40").await;
+    let all = look(&mut conn, Cursor::START).await;
+    assert_eq!(all.observed.demand, 4, "three are due, one runs, one waits for its time");
+    assert!(all.observed.waiting > Duration::ZERO);
+
+    let mut from = Cursor::START;
+    all.first_waiting.iter().for_each(|place| from.pass(&Place { task_id: TaskId(Uuid::max()), ..*place }));
+    assert_eq!(look(&mut conn, from).await.observed.demand, 3, "behind the first one");
+    assert_eq!(look(&mut conn, from.back()).await.observed.demand, 4, "a little before it");
+    store.run("UPDATE jobs SET suspended = true").await;
+    assert_eq!(look(&mut conn, Cursor::START).await.observed.demand, 1, "what runs is left to finish");
 }
