@@ -38,6 +38,9 @@ pub struct Dispatcher {
     pub(crate) hints: Arc<Hints>,
 }
 
+/// Connections that the loops share.
+const LOOP_CONNECTIONS: u32 = 16;
+
 /// Connections of heartbeats and releases: enough for many workers, because these calls are short.
 pub(crate) const VITAL_CONNECTIONS: u32 = 4;
 
@@ -59,15 +62,15 @@ pub(crate) struct Quarantines {
 }
 
 impl Dispatcher {
-    /// Over an open database and an SDK configuration.
+    /// With connections to the database of `db`, and an SDK configuration.
     #[must_use]
-    pub fn new(args: Args, db: PgPool, aws: SdkConfig, stop: CancellationToken) -> Self {
+    pub fn new(args: Args, db: &PgPool, aws: SdkConfig, stop: CancellationToken) -> Self {
         let lanes = LaneConnections {
-            vital: dagwright_state::lane(&db, VITAL_CONNECTIONS),
-            bulk: dagwright_state::lane(&db, args.bulk_connections),
+            vital: dagwright_state::lane(db, VITAL_CONNECTIONS),
+            bulk: dagwright_state::lane(db, args.bulk_connections),
         };
         Self {
-            db,
+            db: dagwright_state::lane(db, LOOP_CONNECTIONS),
             lanes,
             wakes: Wakes::default(),
             stop,

@@ -8,13 +8,14 @@ use std::{
 };
 
 use dagwright_core::ids::PoolId;
-use dagwright_state::cursor::{Cursor, Hint, Place, SHARE};
+use dagwright_state::cursor::{Cursor, Hint, Place};
 
 /// A pool that published nothing for so long is looked for like any other.
 const BUSY: Duration = Duration::from_secs(60);
 
-/// An estimate that leaves no room is doubted so many times sooner: claims that another replica answered are not in it.
-const DOUBT: u32 = 5;
+/// Counting outstanding messages, and looking for all leases that are over, may take one part of the time in so many: an estimate drifts
+/// with each claim, and somebody waits for the task of a lease.
+const SHARE: u32 = 20;
 
 /// Per pool.
 #[derive(Default)]
@@ -24,8 +25,8 @@ pub(crate) struct Hints {
     scouts: Mutex<HashMap<PoolId, Scout>>,
     /// Where waiting tasks begin, for who counts them.
     backlogs: Mutex<HashMap<PoolId, Hint>>,
-    /// Leases have no cursor: they end in the order of time.
-    leases: Mutex<Hint>,
+    /// When all leases that are over were looked for, and how long that took.
+    leases: Mutex<Option<(Instant, Duration)>>,
 }
 
 /// Of the claims of a pool that wait, the one that looks for work.
@@ -43,11 +44,9 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// The messages that are out, of `window` that may be; none when it is time to count them.
-    pub(crate) fn outstanding(&self, window: u64, now: Instant) -> Option<u64> {
-        let (at, cost) = self.counted?;
-        let good_for = cost * if self.outstanding < window { SHARE } else { SHARE / DOUBT };
-        (now.saturating_duration_since(at) < good_for).then_some(self.outstanding)
+    /// The messages that are out; none when it is time to count them.
+    pub(crate) fn outstanding(&self, now: Instant) -> Option<u64> {
+        is_good(self.counted?, now).then_some(self.outstanding)
     }
 
     pub(crate) fn counted(&mut self, outstanding: u64, now: Instant, cost: Duration) {
@@ -93,12 +92,12 @@ impl Hints {
 
     /// Whether it is time to look at all leases that are over, and not only at those that ended lately.
     pub(crate) fn looks_at_all_leases(&self, now: Instant) -> bool {
-        lock(&self.leases).due_in(now, Duration::ZERO).is_zero()
+        !lock(&self.leases).is_some_and(|looked| is_good(looked, now))
     }
 
     /// Notes such a look.
     pub(crate) fn looked_at_all_leases(&self, now: Instant, cost: Duration) {
-        lock(&self.leases).began_anew(&[], false, now, cost);
+        *lock(&self.leases) = Some((now, cost));
     }
 
     /// Whose turn it is to look for a pool's work.
@@ -129,6 +128,11 @@ impl Hints {
         outboxes.retain(|_, o| o.published.is_some_and(|at| now.saturating_duration_since(at) < BUSY));
         outboxes.keys().copied().collect()
     }
+}
+
+/// Whether what was found at a moment, at such a cost, has to do for longer.
+fn is_good((at, cost): (Instant, Duration), now: Instant) -> bool {
+    now.saturating_duration_since(at) < cost * SHARE
 }
 
 /// Each entry is whole between any two statements.
@@ -164,19 +168,18 @@ mod tests {
         assert_eq!(hints.backlog(pool, ended), seen(at(100)));
         hints.saw_backlog(pool, &[at(200)], ended, ended);
         assert_eq!(hints.backlog(pool, ended), seen(at(200)));
-        assert_eq!(hints.backlog(pool, ended + SHARE * Duration::from_secs(1)), Cursor::START);
+        assert_eq!(hints.backlog(pool, ended + Duration::from_secs(1000)), Cursor::START);
     }
 
     #[test]
     fn outstanding_messages_are_counted_as_often_as_it_is_cheap() {
         let (hints, pool, now) = (Hints::default(), PoolId(Uuid::nil()), Instant::now());
-        assert_eq!(hints.outbox(pool).outstanding(100, now), None, "never counted");
-        hints.note_outbox(pool, |o| o.counted(100, now, Duration::from_millis(2)));
+        assert_eq!(hints.outbox(pool).outstanding(now), None, "never counted");
+        hints.note_outbox(pool, |o| o.counted(100, now, Duration::from_millis(10)));
         hints.note_outbox(pool, |o| o.sent(20, now));
         hints.claimed(pool, 50);
-        let after = |window, ms| hints.outbox(pool).outstanding(window, now + Duration::from_millis(ms));
-        assert_eq!((after(100, 199), after(100, 200)), (Some(70), None));
-        assert_eq!((after(70, 39), after(70, 40)), (Some(70), None), "where there is no room");
+        assert_eq!(hints.outbox(pool).outstanding(now + Duration::from_millis(199)), Some(70));
+        assert_eq!(hints.outbox(pool).outstanding(now + Duration::from_millis(200)), None);
         assert_eq!(hints.busy(now), [pool]);
         assert_eq!(hints.busy(now + BUSY), []);
     }

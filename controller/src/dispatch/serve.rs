@@ -8,9 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Args, Dispatcher, loops, router};
 
-/// Connections that the loops share.
-const LOOP_CONNECTIONS: u32 = 16;
-
 /// How long requests and loops may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -24,7 +21,6 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub async fn run(args: Args, telemetry: Telemetry, stop: CancellationToken) -> anyhow::Result<()> {
     let app_name = format!("dagwright-dispatcher {}", args.common.cluster);
     let db = dagwright_state::connect(&args.state_database_url, &app_name)?;
-    let db = dagwright_state::lane(&db, LOOP_CONNECTIONS);
     let health = Health::new();
     let (listen, admin_listen) = (args.listen.listen, args.common.admin_listen);
     admin::spawn(admin_listen, &telemetry, health.clone(), stop.clone())
@@ -36,7 +32,8 @@ pub async fn run(args: Args, telemetry: Telemetry, stop: CancellationToken) -> a
     SockRef::from(&listener).set_tcp_keepalive(&keepalive).context("set TCP keepalive")?;
     tracing::info!(address = %listener.local_addr()?, "task API listens");
 
-    let dispatcher = Dispatcher::new(args, db.clone(), dagwright_aws::config().await, stop.clone());
+    let dispatcher = Dispatcher::new(args, &db, dagwright_aws::config().await, stop.clone());
+    let db = dispatcher.db.clone();
     let check = health.check("state database");
     // Before the first call: Postgres refuses a row whose day is made while it is on its way to the default partition.
     loops::make_days(&dispatcher).await;

@@ -79,8 +79,7 @@ impl Replica {
             "--bulk-connections",
             &setup.bulk_connections.to_string(),
         ];
-        let dispatcher =
-            Dispatcher::new(Args::parse_from(flags), db.clone(), setup.aws.clone(), stop.clone());
+        let dispatcher = Dispatcher::new(Args::parse_from(flags), db, setup.aws.clone(), stop.clone());
         let loops = background(&dispatcher);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

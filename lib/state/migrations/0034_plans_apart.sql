@@ -1,5 +1,7 @@
 -- When a job was planned, and for which target, lies beside the job. Every claim, lease and commit looks the job up once per task; what
--- changes each second would leave a trail of dead versions there, which all of them read for as long as an old snapshot lives.
+-- changes with each plan would leave a trail of dead versions there, which all of them read for as long as an old snapshot lives.
+-- Nobody writes a job between the copy of its row and the trigger.
+LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE;
 CREATE TABLE job_plans (
     job_id uuid PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
     -- Neither suspended nor removed: the queue of the planner is read without the others.
@@ -22,6 +24,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
+REVOKE ALL ON FUNCTION job_to_plan() FROM PUBLIC;
 CREATE TRIGGER jobs_to_plan AFTER INSERT OR UPDATE OF generation, suspended, removed_at ON jobs
     FOR EACH ROW EXECUTE FUNCTION job_to_plan();
 

@@ -28,16 +28,20 @@ pub fn connect(url: &str, app_name: &str) -> Result<PgPool> {
 }
 
 /// Another pool of connections to the same database, so that what uses up one leaves the other alone. They are for statements that look
-/// rows up by their keys, which they do whatever size Postgres takes a table for.
+/// rows up by their keys: where an index has them, it is used, whatever size Postgres takes the table for.
 #[must_use]
 pub fn lane(of: &PgPool, max_connections: u32) -> PgPool {
     pool((*of.connect_options()).clone().options(BY_KEY), max_connections)
 }
 
 /// The tables of a queue are nearly empty when their statements are planned, and plans stay until somebody has counted the rows again: for
-/// a minute each call would read a whole table to join it with a hundred keys.
-const BY_KEY: [(&str, &str); 3] =
-    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+/// a minute each call would read a whole table to join it with a hundred keys. Nor is any of them worth parallel workers.
+const BY_KEY: [(&str, &str); 4] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+];
 
 /// A connection that was used within this time is taken to be alive: to ask it each time would double the round trips of short work.
 const FRESH: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 //!
 //! Claimed rows leave dead index entries at a queue's head, and while an old snapshot lives anywhere in the database nobody can
 //! clear them: each look from the beginning would read them all again. So a process remembers how far it came, and begins there. What
-//! lies a little behind (a row that was locked, a transaction that committed late) is found by a glance back, once in a while; what
+//! was left behind lately (a row that was locked, a transaction that committed late) is found by a glance back, once in a while; what
 //! lies further behind (a job that was resumed) by a look from the beginning, which comes as often as its own cost allows. A cursor is
 //! a hint: with a wrong one, or none, the same is found, later.
 
@@ -15,11 +15,12 @@ use uuid::Uuid;
 /// Priorities, from the most urgent.
 const CLASSES: usize = 3;
 
-/// Looks from the beginning of one queue may take this part of the time at most, each kind for itself: there are some, and the state
-/// in which they are dear is that in which the machine has most to do.
-pub const SHARE: u32 = 100;
+/// Looks from the beginning may take one part of the time in so many. There are several kinds of them, and where they are dear, there is
+/// most else to do.
+const SHARE: u32 = 100;
 
-/// What is this much older than the cursor is found by a glance back: more time than passes between drawing a due time and its commit.
+/// A glance back finds what is due this much before the place of the last one: usually more than passes between drawing a due time and
+/// its commit.
 const BACK: time::Duration = time::Duration::seconds(2);
 
 /// A row's place in its queue: by priority, then due time, then id.
@@ -70,12 +71,12 @@ impl Cursor {
     }
 }
 
-/// A cursor, when the last look from the beginning was, and the last glance back.
+/// A cursor, when the last look from the beginning was, and when and where the last glance back.
 #[derive(Clone, Copy, Debug)]
 pub struct Hint {
     cursor: Cursor,
     looked: Option<(Instant, Duration)>,
-    glanced: Option<Instant>,
+    glanced: Option<(Instant, Cursor)>,
 }
 
 impl Default for Hint {
@@ -91,15 +92,18 @@ impl Hint {
         self.cursor
     }
 
-    /// Whether a look that goes on is to glance back, at `now`: so it is once in `pause`.
+    /// Where to go on from instead, once in `pause`, to find what was left behind since the last time; none when it is not time.
     #[must_use]
-    pub fn glances(&self, now: Instant, pause: Duration) -> bool {
-        self.glanced.is_none_or(|at| now.saturating_duration_since(at) >= pause)
+    pub fn glance(&self, now: Instant, pause: Duration) -> Option<Cursor> {
+        match self.glanced {
+            Some((at, place)) => (now.saturating_duration_since(at) >= pause).then(|| place.back()),
+            None => Some(self.cursor.back()),
+        }
     }
 
-    /// Notes a glance back. What it could not take is there at the next one.
+    /// Notes such a look. What it could not take is left to the look from the beginning.
     pub fn glanced(&mut self, now: Instant) {
-        self.glanced = Some(now);
+        self.glanced = Some((now, self.cursor));
     }
 
     /// How long until a look from the beginning is due, at `now`: at least `pause` after the last one, and longer when that was dear.
@@ -117,7 +121,6 @@ impl Hint {
     /// Notes a look from the beginning that ended at `now`. One that found as much as it could take may have left more behind.
     pub fn began_anew(&mut self, places: &[Place], full: bool, now: Instant, cost: Duration) {
         self.looked = Some((now, cost));
-        self.glanced(now);
         if full {
             // Classes that it did not come to stay where they were.
             for place in places {
@@ -125,6 +128,7 @@ impl Hint {
             }
         }
         self.went_on(places);
+        self.glanced(now);
     }
 
     /// Notes that the row at `place` is still to be done.
@@ -183,10 +187,13 @@ mod tests {
         let (mut hint, now, second) = (Hint::default(), Instant::now(), Duration::from_secs(1));
         hint.went_on(&[place(1, 100, 1)]);
         hint.began_anew(&[], false, now, Duration::from_secs(60));
-        assert!(!hint.glances(now, second), "it saw everything");
-        assert!(hint.glances(now + second, second));
-        assert_eq!(hint.cursor().back().columns().1[1].unix_timestamp(), 98);
+        assert_eq!(hint.glance(now, second), None, "it saw everything");
+        hint.went_on(&[place(1, 500, 1)]);
+        let from = hint.glance(now + second, second).expect("it is time");
+        assert_eq!(from.columns().1[1].unix_timestamp(), 98, "from before where the last one was");
         hint.glanced(now + second);
-        assert!(!hint.glances(now + second, second));
+        assert_eq!(hint.glance(now + second, second), None);
+        let from = hint.glance(now + 2 * second, second).expect("it is time");
+        assert_eq!(from.columns().1[1].unix_timestamp(), 498);
     }
 }

@@ -41,7 +41,8 @@ pub(crate) struct Demand {
 pub(crate) async fn of(conn: &mut PgConnection, asked: &[Asked]) -> Result<HashMap<PoolId, Demand>> {
     let mut demands = waiting(conn, asked).await?;
     let running = sqlx::query!(
-        // A lease that ended a minute ago is about to be taken back. What ended before is not read again and again.
+        // What ended before is not read again and again. After an outage of more than a minute, what runs counts again when its
+        // leases are renewed.
         r#"SELECT pool_id, count(*) AS "count!" FROM tasks
            WHERE state = 'Running' AND lease_expires_at > (SELECT clock_timestamp() - interval '1 minute') GROUP BY pool_id"#
     )

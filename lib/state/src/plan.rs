@@ -273,7 +273,8 @@ pub async fn mark_outside(conn: &mut PgConnection, job_id: JobId) -> Result<u64>
 /// # Errors
 /// When Postgres cannot be reached.
 pub async fn mark_planned(conn: &mut PgConnection, job_id: JobId) -> Result<()> {
-    // A busy job is planned many times a second; that is not worth a row's version each time.
+    // A busy job is planned many times a second. For who looks for jobs that nobody planned for ten seconds, a row's version each five
+    // seconds will do.
     sqlx::query!(
         "WITH wanted AS (
              SELECT j.target_start, j.target_end, p.planned_target,
@@ -286,7 +287,7 @@ pub async fn mark_planned(conn: &mut PgConnection, job_id: JobId) -> Result<()> 
                     THEN w.target ELSE range_merge(w.planned_target, w.target) END AS target
              FROM wanted w)
          UPDATE job_plans SET planned_at = clock_timestamp(), planned_target = noted.target FROM noted
-         WHERE job_id = $1 AND (planned_at IS NULL OR planned_at < clock_timestamp() - interval '1 second'
+         WHERE job_id = $1 AND (planned_at IS NULL OR planned_at < clock_timestamp() - interval '5 seconds'
              OR planned_target IS DISTINCT FROM noted.target)",
         job_id.0
     )

@@ -130,7 +130,7 @@ struct PoolRow {
 }
 
 /// All pools that can start workers, with their demand: tasks that are due and not suspended, and tasks that run. What is due is
-/// counted up to what the most workers can be justified by, from the place of the queue that `from` names for a pool.
+/// counted up to what the most workers can be justified by, per priority, from the place of the queue that `from` names for a pool.
 ///
 /// # Errors
 /// When Postgres cannot be reached or a row is invalid.

@@ -60,8 +60,8 @@ pub(super) async fn claim(
             return Ok(Json(answer));
         }
         let pool_id = pool.0.pool_id;
-        // Never at once again: what a dear look from the beginning would find has to wait until it is due.
-        let look = dispatcher.hints.claims(pool_id).due_in(Instant::now(), LOOK);
+        // Never at once again, and sooner than a look from the beginning that is dear: what falls due is found without one.
+        let look = dispatcher.hints.claims(pool_id).due_in(Instant::now(), LOOK).min(LOOK);
         // However many claims of a pool wait, one looks: it waits for news, and the others for its turn. Who gets the turn looks at once,
         // because there may be more than the one before could take.
         let news = async {
@@ -123,12 +123,12 @@ async fn look(
     let mut claimed = Claimed::default();
     let anew = further > 0 && hint.due_in(Instant::now(), FULL_LOOK).is_zero();
     if !anew {
-        let glances = further > 0 && hint.glances(Instant::now(), FULL_LOOK);
-        let from = if glances { hint.cursor().back() } else { hint.cursor() };
+        let glance = hint.glance(Instant::now(), FULL_LOOK).filter(|_| further > 0);
+        let from = glance.unwrap_or(hint.cursor());
         claimed = claim::claim(conn, pool, worker, offers, further, &from).await?;
         dispatcher.hints.note_claims(pool, |hint| {
             hint.went_on(&claimed.further);
-            if glances {
+            if glance.is_some() {
                 hint.glanced(Instant::now());
             }
         });

@@ -139,7 +139,7 @@ async fn publish(dispatcher: &Dispatcher, pool_id: PoolId, url: &str) -> Result<
     let (window, began) = (pools::window(&mut right, pool_id).await?, Instant::now());
     let mut left = Left::More;
     while began.elapsed() < TURN {
-        let room = window.saturating_sub(outstanding(dispatcher, &mut right, pool_id, window).await?);
+        let room = window.saturating_sub(outstanding(dispatcher, &mut right, pool_id).await?);
         let due = choose(dispatcher, &mut right, pool_id, room.min((BATCH * BATCHES) as u64)).await?;
         if due.is_empty() || dispatcher.stop.is_cancelled() {
             left = Left::Nothing;
@@ -155,10 +155,9 @@ async fn outstanding(
     dispatcher: &Dispatcher,
     conn: &mut PgConnection,
     pool_id: PoolId,
-    window: u64,
 ) -> Result<u64, LoopError> {
     let began = Instant::now();
-    if let Some(outstanding) = dispatcher.hints.outbox(pool_id).outstanding(window, began) {
+    if let Some(outstanding) = dispatcher.hints.outbox(pool_id).outstanding(began) {
         return Ok(outstanding);
     }
     let outstanding = outbox::outstanding(conn, pool_id).await?;
@@ -179,10 +178,9 @@ async fn choose(
     }
     let hint = dispatcher.hints.outbox(pool_id).hint;
     if !hint.due_in(Instant::now(), FULL_LOOK).is_zero() {
-        let glances = hint.glances(Instant::now(), FULL_LOOK);
-        let from = if glances { hint.cursor().back() } else { hint.cursor() };
-        let due = outbox::due(conn, pool_id, &from, limit).await?;
-        if glances {
+        let glance = hint.glance(Instant::now(), FULL_LOOK);
+        let due = outbox::due(conn, pool_id, &glance.unwrap_or(hint.cursor()), limit).await?;
+        if glance.is_some() {
             dispatcher.hints.note_outbox(pool_id, |o| o.hint.glanced(Instant::now()));
         }
         if !due.is_empty() || !hint.due_in(Instant::now(), Duration::ZERO).is_zero() {
